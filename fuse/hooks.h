@@ -1,0 +1,77 @@
+// What the mount asks of whoever owns the databases behind it.
+//
+// The mount itself (mount.h) is a pass-through of a flat directory of SQLite files; it knows open modes, the
+// kernel's caches, node ids and threads, and nothing of replication. Every request that DESIGN section 5 and
+// FUSE.md's table give a meaning is put to these hooks first; an error is the request's answer, by errno.h's
+// table. Hooks with no effect make the bare pass-through that the benchmarks compare with.
+//
+// Thread rule: called on serving threads, several at once; they may do disk I/O and take a database's
+// mutex; they never touch the mount, wait for a file lock, a peer, or a kernel notification.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+
+namespace litefs {
+
+enum class FileKind { kDatabase, kJournal, kWal, kShm };
+
+// "NAME-wal" → (NAME, kWal) and so on; any other name is a database's.
+struct FileName {
+  std::string database;
+  FileKind kind = FileKind::kDatabase;
+
+  static FileName parse(const std::string& name);
+  std::string text() const;
+};
+
+class MountHooks {
+ public:
+  virtual ~MountHooks() = default;
+
+  // An application (not the node itself) opens or creates a file. `done` is called once, now or later, from any
+  // thread, with the answer; while it waits, no serving thread is held. The mount answers kBusy itself when
+  // done is not called within its open deadline.
+  struct Opening {
+    FileName file;
+    bool write = false;   // O_RDWR or O_WRONLY
+    bool create = false;  // the file does not exist yet
+    uint32_t pid = 0;
+  };
+  virtual void before_open(const Opening& opening, std::function<void(Status)> done) = 0;
+  // The file has been opened, by whomever; called before the kernel gets its answer.
+  virtual void opened(const FileName& file) = 0;
+  // The last open file of this name was closed.
+  virtual void closed(const FileName& file) = 0;
+
+  // Before the bytes reach the real file. Passed-through files' writes are not seen.
+  virtual Status before_write(const FileName& file, uint64_t offset_bytes, ByteView data) = 0;
+  virtual Status before_resize(const FileName& file, uint64_t size_bytes) = 0;
+  virtual Status before_sync(const FileName& file) = 0;
+  // The real file has been synced; `synced` says whether that worked.
+  virtual void after_sync(const FileName& file, const Status& synced) = 0;
+  virtual Status before_unlink(const FileName& file) = 0;
+  virtual void after_unlink(const FileName& file) = 0;
+
+  // Files that exist only in the mount: ".primary", ".lag", "NAME-pos". The content of such a name now, or
+  // nothing when there is no such file now. May drain a database (NAME-pos).
+  virtual bool is_virtual_name(const std::string& name) = 0;
+  virtual Result<std::optional<std::string>> virtual_file(const std::string& name) = 0;
+  // Those that exist now, for a listing of the root.
+  virtual std::vector<std::string> virtual_names() = 0;
+
+  // Whether a database's file may be shown and looked up (false: the name does not exist for applications).
+  virtual bool is_visible(const FileName& file) = 0;
+};
+
+// No effect: a bare pass-through.
+std::unique_ptr<MountHooks> no_hooks();
+
+}  // namespace litefs
