@@ -37,7 +37,8 @@ struct Checksum {
   }
 };
 
-// Random, durable, drawn when a database is created; a database recreated under its old name has another.
+// Random, durable, drawn when a node first creates a database of a name; it identifies the history of that name, in which
+// a deletion and a creation anew are transactions like others.
 struct DatabaseId {
   uint64_t value = 0;
   auto operator<=>(const DatabaseId&) const = default;

@@ -21,11 +21,12 @@ struct DatabaseHeader {
 
   bool is_wal() const { return write_version == 2 && read_version == 2; }
 
-  // kInvalid, with the reason, for what is no SQLite 3 database (magic, page size, fractions, versions).
+  // kInvalid, with the reason, for what is no SQLite 3 database (magic, page size, usable size, fractions,
+  // versions above 2), by lockBtree's checks.
   static Result<DatabaseHeader> parse(ByteView first_bytes);
 
   // The size in pages that SQLite would use (lockBtree): the stored one where change_counter equals
-  // version_valid_for and it is not 0, else the file's.
+  // version_valid_for and it is not 0, else the file's, a last partial page included.
   Pgno effective_size(uint64_t file_bytes) const;
 };
 

@@ -24,7 +24,7 @@ constexpr uint64_t kShmLockBase = 120;
 constexpr uint64_t kWalWriteLock = kShmLockBase + 0;
 constexpr uint64_t kWalCheckpointLock = kShmLockBase + 1;
 constexpr uint64_t kWalRecoverLock = kShmLockBase + 2;
-constexpr int kWalReaders = 5;
+constexpr int kWalReaders = 5;  // read marks and their locks; 0 is for readers that ignore the WAL
 constexpr uint64_t wal_read_lock(int i) { return kShmLockBase + 3 + static_cast<uint64_t>(i); }
 constexpr uint64_t kDmsByte = 128;  // dead man's switch
 
@@ -41,8 +41,36 @@ class LockDoor {
   virtual Status try_lock(LockFile file, uint64_t start, uint64_t length, LockKind kind) = 0;
 };
 
-// Locks on the real files themselves: for a node without a mount, and for tests. Opens `database_path`
-// read-only and `database_path`-shm read-write, which it creates.
+// Locks on the real files themselves: for a node without a mount, and for tests. Opens `database_path` and
+// `database_path`-shm read-write (an exclusive lock asks for that) and creates the latter.
 Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files, const std::string& database_path);
+
+// A lock that is given back when this goes out of scope. The door outlives it. Thread rule: the door's.
+class HeldLock {
+ public:
+  // kBusy when somebody else holds a conflicting lock.
+  static Result<HeldLock> take(LockDoor& door, LockFile file, uint64_t start, uint64_t length,
+                               LockKind kind);
+  HeldLock(HeldLock&& other) noexcept;
+  HeldLock& operator=(HeldLock&& other) noexcept;
+  ~HeldLock();
+
+  // Exclusive to shared or back, without a moment in which it is not held; on an error it is as before.
+  Status convert(LockKind kind);
+
+ private:
+  HeldLock(LockDoor& door, LockFile file, uint64_t start, uint64_t length)
+      : door_(&door), file_(file), start_(start), length_(length) {}
+  void release();
+
+  LockDoor* door_;  // nullptr: moved away
+  LockFile file_;
+  uint64_t start_;
+  uint64_t length_;
+};
+
+// The database's SHARED lock by unixLock's protocol: a read lock on PENDING first, so that it is refused while
+// somebody waits for the readers to leave.
+Result<HeldLock> take_shared(LockDoor& door);
 
 }  // namespace litefs

@@ -41,6 +41,7 @@ struct WalAnchor {
   WalChecksum checksum;  // running, after `frame`
   bool operator==(const WalAnchor&) const = default;
 
+  // Five little-endian words: salt-1, salt-2, frame, checksum-1, checksum-2.
   static constexpr size_t kBytes = 20;
   void store(uint8_t* out) const;
   static WalAnchor load(const uint8_t* in);
@@ -78,8 +79,11 @@ struct WalFrame {
 };
 
 // Scans a WAL from `from` for committed frames, as SQLite's recovery (walIndexRecover) would see them.
-// `visit` gets each valid frame (number from 1, its meaning, its page); answers false to stop. Returns the
-// anchor after the last *commit* frame reached, and the database size there (0: none).
+// `visit` gets each valid frame (number from 1, its meaning, its page); answers false to stop behind that frame.
+// Returns the anchor after the last *commit* frame reached, and the database size there (0: none was reached,
+// and the anchor is `from`). At frame 0 the header's checksum takes the place of `from`'s; salts other than the
+// header's name another generation, of which nothing is left to be found. Reads at most kWalScanBytes at once.
+constexpr size_t kWalScanBytes = 256 * 1024;
 struct WalScanResult {
   WalAnchor end;
   Pgno size_pages = 0;

@@ -1,0 +1,253 @@
+#include "fuse/cli.h"
+
+#include <string>
+#include <vector>
+
+#include "env/clock.h"
+#include "env/unix_client.h"
+#include "fuse/cli_config.h"
+#include "fuse/cli_log.h"
+#include "litefs/litefs.h"
+#include "node/status.h"
+
+namespace litefs {
+namespace {
+
+constexpr int kExitFailure = 1;
+constexpr int kExitUsage = 2;
+constexpr int kStatusTimeoutMs = 5000;
+constexpr size_t kStatusReplyBytesMax = 64 << 20;
+
+constexpr const char* kUsage =
+    R"(litefs replicates SQLite databases: applications use plain SQLite files in a mounted
+directory, and every committed transaction appears on the other nodes.
+
+Usage:
+  litefs mount     run a node: mount the directory and replicate until a signal
+  litefs status    show what the running node of this machine does
+  litefs version   print the version
+  litefs help      show this, or with a command's name its flags
+
+Every setting is in the file litefs.yml; 'litefs help mount' shows a first one.
+)";
+
+constexpr const char* kMountHelp =
+    R"(Usage: litefs mount [-config FILE] [-no-expand-env] [-- COMMAND [ARG...]]
+
+Runs a node in the foreground: mounts fuse.dir, replicates its databases, and ends
+on SIGTERM or SIGINT, unmounting first. Log lines go to standard error.
+
+  -config FILE      the configuration; without it the first of ./litefs.yml,
+                    ~/litefs.yml and /etc/litefs.yml
+  -no-expand-env    leave $NAME and ${NAME} in the configuration as they are
+  -- COMMAND ...    run this once the databases are readable, in place of the
+                    configuration's exec; litefs ends with its exit code
+
+A first litefs.yml for the primary; on a replica candidate is false, and
+advertise-url is the primary's on both:
+
+  fuse:
+    dir: /litefs                 # where applications open their databases
+  data:
+    dir: /var/lib/litefs         # where litefs keeps them
+  lease:
+    type: static
+    candidate: true
+    advertise-url: http://primary-host:20202
+)";
+
+constexpr const char* kStatusHelp =
+    R"(Usage: litefs status [-config FILE | -data DIR] [--json]
+
+Asks the node that runs on this machine for its role, its databases with position
+and lag, and the nodes connected to it. Ends with 1 when no node runs.
+
+  -config FILE   the node's configuration (searched for as in 'litefs mount')
+  -data DIR      the node's data directory, in place of a configuration
+  --json         JSON, for programs
+)";
+
+constexpr const char* kVersionHelp = "Usage: litefs version\n\nPrints the version.\n";
+constexpr const char* kHelpHelp = "Usage: litefs help [COMMAND]\n";
+
+struct Flag {
+  const char* name;
+  std::string* value;  // takes a value
+  bool* given;         // or is a switch
+};
+
+class Cli {
+ public:
+  Cli(std::vector<std::string> args, const CliStreams& streams, const MountFunction& mount)
+      : args_(std::move(args)), out_(streams.out), err_(streams.err), mount_(mount) {}
+
+  int run() {
+    if (args_.empty()) {
+      err_ << kUsage;
+      return kExitUsage;
+    }
+    std::string command = args_.front();
+    args_.erase(args_.begin());
+    // The usual ways to ask, which are flags elsewhere.
+    if (command == "-h" || command == "-help" || command == "--help") command = "help";
+    if (command == "-version" || command == "--version") command = "version";
+    if (command == "mount") return mount();
+    if (command == "status") return status();
+    if (command == "version") return version();
+    if (command == "help") return help();
+    return wrong("unknown command '" + command + "'", kUsage);
+  }
+
+ private:
+  int mount() {
+    std::vector<std::string> command;
+    bool command_given = split_command(&command);
+    ConfigSource source;
+    bool no_expand = false;
+    if (auto code = flags({{"config", &source.path, nullptr}, {"no-expand-env", nullptr, &no_expand}},
+                          kMountHelp)) {
+      return *code;
+    }
+    if (command_given && command.empty()) return wrong("no command after '--'", kMountHelp);
+    source.expand_variables = !no_expand;
+    Result<int> code = run_mount(source, command);
+    if (code.ok()) return code.value();
+    err_ << "litefs: cannot start: " << code.error().message() << std::endl;
+    return kExitFailure;
+  }
+
+  Result<int> run_mount(const ConfigSource& source, const std::vector<std::string>& command) {
+    // Before any thread, as threads inherit the mask.
+    std::unique_ptr<Signals> signals = TRY(Signals::create());
+    LoadedConfig config = TRY(load_config(source));
+    // Word by word as given; LiteFS joins the words and splits them anew.
+    if (!command.empty()) config.options.exec = {ExecCommand{command, false}};
+    std::unique_ptr<Clock> clock = system_clock();
+    LogSettings settings;
+    settings.timestamps = config.options.log_timestamps;
+    Log log(terminal_log_sink(*clock, settings), config.options.log_level);
+    log.info("configuration read").kv("file", config.path).kv("version", litefs_version());
+    return mount_(config.options, log, *signals);
+  }
+
+  int status() {
+    ConfigSource source;
+    std::string data_dir;
+    bool json = false;
+    if (auto code = flags({{"config", &source.path, nullptr},
+                           {"data", &data_dir, nullptr},
+                           {"json", nullptr, &json}},
+                          kStatusHelp)) {
+      return *code;
+    }
+    if (!source.path.empty() && !data_dir.empty()) {
+      return wrong("-config and -data exclude each other", kStatusHelp);
+    }
+    if (data_dir.empty()) {
+      Result<LoadedConfig> config = load_config(source);
+      if (!config.ok()) return failed(config.error().message());
+      data_dir = config.value().options.data_dir;
+    }
+    data_dir = absolute_path(data_dir);
+    Result<std::string> reply = unix_exchange({.path = data_dir + "/" + kStatusSocketName,
+                                               .request = json ? "json\n" : "text\n",
+                                               .reply_bytes_max = kStatusReplyBytesMax,
+                                               .timeout_ms = kStatusTimeoutMs});
+    if (!reply.ok() && reply.error().code() == ErrorCode::kNotFound) {
+      return failed("no node runs with the data directory " + data_dir);
+    }
+    if (!reply.ok()) return failed(reply.error().message());
+    const std::string& text = reply.value();
+    if (text.empty()) return failed("the node with the data directory " + data_dir + " is stopping");
+    if (text.rfind("error: ", 0) == 0) return failed("the node answers: " + text.substr(7, text.find('\n') - 7));
+    out_ << text << std::flush;
+    return 0;
+  }
+
+  int version() {
+    if (auto code = flags({}, kVersionHelp)) return *code;
+    out_ << "litefs " << litefs_version() << std::endl;
+    return 0;
+  }
+
+  int help() {
+    const char* text = args_.empty()           ? kUsage
+                       : args_[0] == "mount"   ? kMountHelp
+                       : args_[0] == "status"  ? kStatusHelp
+                       : args_[0] == "version" ? kVersionHelp
+                       : args_[0] == "help"    ? kHelpHelp
+                                               : nullptr;
+    if (!text) return wrong("unknown command '" + args_[0] + "'", kUsage);
+    out_ << text << std::flush;
+    return 0;
+  }
+
+  // Takes "-- COMMAND…" off the arguments. Whether there was a "--".
+  bool split_command(std::vector<std::string>* command) {
+    for (size_t i = 0; i < args_.size(); ++i) {
+      if (args_[i] != "--") continue;
+      command->assign(args_.begin() + static_cast<ptrdiff_t>(i) + 1, args_.end());
+      args_.resize(i);
+      return true;
+    }
+    return false;
+  }
+
+  // Reads all arguments as flags. An exit code when the command is not to go on.
+  std::optional<int> flags(const std::vector<Flag>& known, const char* help_text) {
+    for (size_t i = 0; i < args_.size(); ++i) {
+      const std::string& arg = args_[i];
+      if (arg.size() < 2 || arg[0] != '-') {
+        return wrong("unexpected '" + arg + "'", help_text);
+      }
+      std::string name = arg.substr(arg[1] == '-' ? 2 : 1);
+      if (name == "h" || name == "help") {
+        out_ << help_text << std::flush;
+        return 0;
+      }
+      size_t equals = name.find('=');
+      bool attached = equals != std::string::npos;
+      std::string value = attached ? name.substr(equals + 1) : "";
+      name = name.substr(0, equals);
+      const Flag* flag = nullptr;
+      for (const Flag& candidate : known) {
+        if (name == candidate.name) flag = &candidate;
+      }
+      if (!flag) return wrong("unknown flag '" + arg + "'", help_text);
+      if (flag->given) {
+        if (attached) return wrong("-" + name + " takes no value", help_text);
+        *flag->given = true;
+        continue;
+      }
+      if (!attached && i + 1 < args_.size()) value = args_[++i];
+      if (value.empty()) return wrong("-" + name + " needs a value", help_text);
+      *flag->value = value;
+    }
+    return std::nullopt;
+  }
+
+  int wrong(const std::string& what, const char* usage) {
+    err_ << "litefs: " << what << "\n\n" << usage << std::flush;
+    return kExitUsage;
+  }
+
+  int failed(const std::string& what) {
+    err_ << "litefs: " << what << std::endl;
+    return kExitFailure;
+  }
+
+  std::vector<std::string> args_;
+  std::ostream& out_;
+  std::ostream& err_;
+  const MountFunction& mount_;
+};
+
+}  // namespace
+
+int run_cli(int argc, const char* const* argv, const CliStreams& streams, const MountFunction& mount) {
+  // argv[0] is missing when a caller of execve() left it out.
+  std::vector<std::string> args(argv + (argc > 0 ? 1 : 0), argv + argc);
+  return Cli(std::move(args), streams, mount).run();
+}
+
+}  // namespace litefs

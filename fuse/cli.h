@@ -1,0 +1,36 @@
+// The command line of the program `litefs`: subcommands, flags, help, exit codes.
+//
+//   litefs mount [-config FILE] [-no-expand-env] [-- COMMAND [ARG…]]
+//   litefs status [-config FILE | -data DIR] [--json]
+//   litefs version
+//   litefs help [COMMAND]
+//
+// Flags have one dash or two, values follow as the next word or after "=". Exit codes: 0 success; 1 it could not be
+// done, with one line "litefs: …" that says why; 2 the command line is wrong, with that line and the usage;
+// `litefs mount` ends with its application's exit code. Thread rule: the main thread.
+#pragma once
+
+#include <functional>
+#include <ostream>
+
+#include "base/log.h"
+#include "base/result.h"
+#include "fuse/signals.h"
+#include "node/options.h"
+
+namespace litefs {
+
+// Starts the node, mounts, runs `exec`, stops again. The value is the exit code; an error is shown as
+// "litefs: cannot start: …". Signals are blocked already.
+using MountFunction =
+    std::function<Result<int>(const Options& options, const Log& log, Signals& signals)>;
+
+struct CliStreams {
+  std::ostream& out;
+  std::ostream& err;
+};
+
+// What main() calls and whose value it returns.
+int run_cli(int argc, const char* const* argv, const CliStreams& streams, const MountFunction& mount);
+
+}  // namespace litefs

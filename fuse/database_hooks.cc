@@ -1,0 +1,269 @@
+#include "fuse/database_hooks.h"
+
+#include <algorithm>
+
+namespace litefs {
+namespace {
+
+constexpr auto kResizeDeadline = std::chrono::seconds(5);
+constexpr const char* kPrimaryFile = ".primary";
+constexpr const char* kLagFile = ".lag";
+constexpr const char* kPositionSuffix = "-pos";
+
+std::string database_of_position_file(const std::string& name) {
+  return name.substr(0, name.size() - std::string(kPositionSuffix).size());
+}
+
+}  // namespace
+
+DatabaseHooks::DatabaseHooks(Node& node, const Log& log) : node_(node), log_(log) {}
+
+bool DatabaseHooks::replica_is_read_only() const {
+  switch (node_.options().fuse_replica_open) {
+    case ReplicaOpen::kReadOnly: return true;
+    case ReplicaOpen::kWritable: return false;
+    case ReplicaOpen::kAuto: break;
+  }
+  return !node_.options().candidate;
+}
+
+// Logs what an application is refused, as all it sees is an errno.
+Status DatabaseHooks::refused(const FileName& file, Status status) {
+  if (!status.ok()) log_.warning("request refused").kv("file", file.text()).error(status.error());
+  return status;
+}
+
+// ---- opening ----
+
+void DatabaseHooks::before_open(const Opening& opening, std::function<void(Status)> done) {
+  if (node_.is_primary()) {
+    done(refused(opening.file, may_open_on_primary(opening)));
+  } else {
+    open_on_replica(opening, std::move(done));
+  }
+}
+
+Status DatabaseHooks::may_open_on_primary(const Opening& opening) {
+  const std::string& name = opening.file.database;
+  std::shared_ptr<Database> database = node_.store().find(name);
+  if (opening.file.kind == FileKind::kDatabase && opening.create) {
+    if (!database || database->info().state == DatabaseState::kOpening) TRY(node_.create_database(name));
+    database = node_.store().find(name);
+  }
+  if (!database) return Error(ErrorCode::kNotFound, "no database '" + name + "'");
+  DatabaseInfo info = database->info();
+  if (info.state == DatabaseState::kStopped) return Error(ErrorCode::kIo, "'" + name + "' is stopped: " + info.detail);
+  if (info.state == DatabaseState::kReady) return {};
+  return Error(ErrorCode::kBusy, "'" + name + "' is " + std::string(database_state_name(info.state)) + ": " + info.detail);
+}
+
+void DatabaseHooks::open_on_replica(const Opening& opening, std::function<void(Status)> done) {
+  const std::string& name = opening.file.database;
+  const FileKind kind = opening.file.kind;
+  std::shared_ptr<Database> database = node_.store().find(name);
+  auto read_only = [&] {
+    return Error(ErrorCode::kReadOnly, "this node is a replica; the primary is " + node_.primary_host_name());
+  };
+  if (kind == FileKind::kJournal) return done(read_only());
+  if (kind == FileKind::kDatabase && (opening.create || (opening.write && replica_is_read_only()))) return done(read_only());
+  if (!database) return done(Error(ErrorCode::kNotFound, "no database '" + name + "'"));
+  DatabaseInfo info = database->info();
+  if (info.state == DatabaseState::kFenced || info.state == DatabaseState::kStopped) {
+    return done(Error(info.state == DatabaseState::kFenced ? ErrorCode::kBusy : ErrorCode::kIo,
+                      "'" + name + "' is " + database_state_name(info.state) + ": " + info.detail));
+  }
+  {
+    MutexLock lock(mutex_);
+    if (!database->attached()) {
+      // It can be read as soon as the node is its WAL's writer; the mount answers EBUSY if that takes too long.
+      waiting_[name].push_back(std::move(done));
+      return;
+    }
+  }
+  done({});
+}
+
+void DatabaseHooks::database_changed(const std::string& name) {
+  std::shared_ptr<Database> database = node_.store().find(name);
+  if (!database) return;
+  std::vector<std::function<void(Status)>> ready;
+  Status answer;
+  {
+    MutexLock lock(mutex_);
+    auto it = waiting_.find(name);
+    if (it == waiting_.end()) return;
+    DatabaseState state = database->info().state;
+    if (!database->attached() && state != DatabaseState::kStopped && state != DatabaseState::kFenced) return;
+    if (!database->attached()) answer = Error(ErrorCode::kBusy, "'" + name + "' is " + database_state_name(state));
+    ready = std::move(it->second);
+    waiting_.erase(it);
+  }
+  for (auto& done : ready) done(answer);
+}
+
+void DatabaseHooks::opened(const FileName& file) {
+  if (!node_.is_primary() || (file.kind != FileKind::kWal && file.kind != FileKind::kShm)) return;
+  std::shared_ptr<Database> database = node_.store().find(file.database);
+  if (!database) return;
+  Status attached = database->tail_opened(file.kind == FileKind::kShm);
+  if (!attached.ok()) log_.error("cannot follow a WAL").kv("database", file.database).error(attached.error());
+  node_.follow_tail(std::move(database));
+}
+
+void DatabaseHooks::closed(const FileName& file) {
+  if (!node_.is_primary() || file.kind != FileKind::kShm) return;
+  if (std::shared_ptr<Database> database = node_.store().find(file.database)) {
+    database->index_closed();
+    // Whoever had it open may have been killed with a commit that it had not published.
+    node_.follow_tail(std::move(database));
+  }
+}
+
+// ---- changing ----
+
+// The database of a request that changes a file of it, or why it may not.
+std::shared_ptr<Database> DatabaseHooks::started(const FileName& file, Status* why) {
+  std::shared_ptr<Database> database = node_.store().find(file.database);
+  if (!database) {
+    *why = Error(ErrorCode::kNotFound, "no database '" + file.database + "'");
+    return nullptr;
+  }
+  DatabaseInfo info = database->info();
+  if (info.state == DatabaseState::kFenced || info.state == DatabaseState::kOpening) {
+    *why = Error(ErrorCode::kBusy, "'" + file.database + "' is " + database_state_name(info.state) + ": " + info.detail);
+    return nullptr;
+  }
+  return database;
+}
+
+Status DatabaseHooks::before_write(const FileName& file, uint64_t offset_bytes, ByteView data) {
+  Status why;
+  std::shared_ptr<Database> database = started(file, &why);
+  if (!database) return refused(file, why);
+  if (!node_.is_primary()) {
+    // Only an application's own checkpoint could get here, and a replica's files are passed through.
+    return refused(file, Error(ErrorCode::kReadOnly, "this node is a replica"));
+  }
+  if (file.kind == FileKind::kJournal) {
+    // A zeroed header is PERSIST's way to make a transaction final.
+    bool zeroes = offset_bytes == 0 && data.size() >= 28 &&
+                  std::all_of(data.begin(), data.begin() + 28, [](uint8_t b) { return b == 0; });
+    if (zeroes) TRY(refused(file, database->capture_file()));
+    database->journal_written(offset_bytes, data);
+    return {};
+  }
+  if (file.kind == FileKind::kDatabase) return refused(file, database->before_database_write(offset_bytes, data));
+  return {};
+}
+
+Status DatabaseHooks::before_resize(const FileName& file, uint64_t size_bytes) {
+  Status why;
+  std::shared_ptr<Database> database = started(file, &why);
+  if (!database) return refused(file, why);
+  if (!node_.is_primary()) return {};  // SQLite's own business there: an application's checkpoint
+  switch (file.kind) {
+    case FileKind::kDatabase: return refused(file, database->before_database_resize(size_bytes));
+    case FileKind::kWal: return refused(file, database->drain(true));
+    case FileKind::kJournal:
+      if (size_bytes != 0) return {};
+      TRY(refused(file, database->capture_file()));
+      database->journal_gone();
+      return {};
+    case FileKind::kShm: return {};
+  }
+  return {};
+}
+
+Status DatabaseHooks::before_sync(const FileName& file) {
+  if (!node_.is_primary()) return {};
+  std::shared_ptr<Database> database = node_.store().find(file.database);
+  if (!database) return {};
+  database->note_application_sync();
+  if (file.kind != FileKind::kDatabase) return {};
+  return refused(file, database->drain(true));
+}
+
+void DatabaseHooks::after_sync(const FileName&, const Status&) {}
+
+Status DatabaseHooks::before_unlink(const FileName& file) {
+  Status why;
+  std::shared_ptr<Database> database = started(file, &why);
+  if (!database) return refused(file, why);
+  if (!node_.is_primary()) return refused(file, Error(ErrorCode::kReadOnly, "this node is a replica"));
+  switch (file.kind) {
+    case FileKind::kDatabase: return refused(file, database->drop());
+    case FileKind::kWal: return refused(file, database->before_wal_unlink());
+    case FileKind::kShm: return refused(file, database->drain(true));
+    case FileKind::kJournal: return refused(file, database->capture_file());
+  }
+  return {};
+}
+
+void DatabaseHooks::after_unlink(const FileName& file) {
+  std::shared_ptr<Database> database = node_.store().find(file.database);
+  if (!database || !node_.is_primary()) return;
+  if (file.kind == FileKind::kWal) database->tail_unlinked();
+  if (file.kind == FileKind::kJournal) database->journal_gone();
+  if (file.kind == FileKind::kDatabase) database->removed();
+}
+
+// ---- names ----
+
+bool DatabaseHooks::is_virtual_name(const std::string& name) {
+  return name == kPrimaryFile || name == kLagFile || name.ends_with(kPositionSuffix);
+}
+
+Result<std::optional<std::string>> DatabaseHooks::virtual_file(const std::string& name) {
+  if (name == kPrimaryFile) {
+    std::string host = node_.primary_host_name();
+    return host.empty() ? std::optional<std::string>() : std::optional<std::string>(host + "\n");
+  }
+  if (name == kLagFile) {
+    std::optional<int64_t> lag_ms = node_.lag_ms();
+    return lag_ms ? std::optional<std::string>(std::to_string(*lag_ms) + "\n") : std::optional<std::string>();
+  }
+  std::shared_ptr<Database> database = node_.store().find(database_of_position_file(name));
+  if (!database || !database->exists()) return std::optional<std::string>();
+  // Who asks right after a commit gets the position of that commit.
+  if (node_.is_primary()) TRY(database->drain(false));
+  return std::optional<std::string>(position_text(database->position()) + "\n");
+}
+
+std::vector<std::string> DatabaseHooks::virtual_names() {
+  std::vector<std::string> names;
+  if (!node_.primary_host_name().empty()) names.push_back(kPrimaryFile);
+  if (node_.lag_ms()) names.push_back(kLagFile);
+  for (const std::shared_ptr<Database>& database : node_.store().all()) {
+    if (database->exists()) names.push_back(database->name() + kPositionSuffix);
+  }
+  return names;
+}
+
+bool DatabaseHooks::is_visible(const FileName& file) {
+  return !node_.store().is_foreign(file.database);
+}
+
+// ---- FrontEnd ----
+
+Result<std::unique_ptr<LockDoor>> DatabaseHooks::lock_door(const std::string& name) {
+  Mount* mount = mount_;
+  if (!mount) return Error(ErrorCode::kBusy, "the mount does not stand yet");
+  return mount->client().lock_door(name);
+}
+
+Status DatabaseHooks::file_resized(const std::string& file_name) {
+  Mount* mount = mount_;
+  if (!mount) return {};
+  return mount->notifier().invalidate_attributes(file_name, std::chrono::steady_clock::now() + kResizeDeadline);
+}
+
+void DatabaseHooks::file_created(const std::string& file_name) {
+  Mount* mount = mount_;
+  if (!mount) return;
+  Status posted = mount->notifier().post(Notifier::Change::kEntry, file_name);
+  if (!posted.ok()) log_.warning("the kernel was not told of a file").kv("file", file_name).error(posted.error());
+}
+
+void DatabaseHooks::file_removed(const std::string& file_name) { file_created(file_name); }
+
+}  // namespace litefs

@@ -1,0 +1,55 @@
+#include "fuse/hooks.h"
+
+namespace litefs {
+
+namespace {
+
+struct Suffix {
+  const char* text;
+  FileKind kind;
+};
+
+constexpr Suffix kSuffixes[] = {
+    {"-journal", FileKind::kJournal}, {"-wal", FileKind::kWal}, {"-shm", FileKind::kShm}};
+
+class NoHooks final : public MountHooks {
+ public:
+  void before_open(const Opening&, std::function<void(Status)> done) override { done(Status()); }
+  void opened(const FileName&) override {}
+  void closed(const FileName&) override {}
+  Status before_write(const FileName&, uint64_t, ByteView) override { return {}; }
+  Status before_resize(const FileName&, uint64_t) override { return {}; }
+  Status before_sync(const FileName&) override { return {}; }
+  void after_sync(const FileName&, const Status&) override {}
+  Status before_unlink(const FileName&) override { return {}; }
+  void after_unlink(const FileName&) override {}
+  bool is_virtual_name(const std::string&) override { return false; }
+  Result<std::optional<std::string>> virtual_file(const std::string&) override {
+    return std::optional<std::string>();
+  }
+  std::vector<std::string> virtual_names() override { return {}; }
+  bool is_visible(const FileName&) override { return true; }
+};
+
+}  // namespace
+
+FileName FileName::parse(const std::string& name) {
+  for (const Suffix& suffix : kSuffixes) {
+    if (name.ends_with(suffix.text) && name != suffix.text) {
+      return {name.substr(0, name.size() - std::char_traits<char>::length(suffix.text)),
+              suffix.kind};
+    }
+  }
+  return {name, FileKind::kDatabase};
+}
+
+std::string FileName::text() const {
+  for (const Suffix& suffix : kSuffixes) {
+    if (suffix.kind == kind) return database + suffix.text;
+  }
+  return database;
+}
+
+std::unique_ptr<MountHooks> no_hooks() { return std::make_unique<NoHooks>(); }
+
+}  // namespace litefs

@@ -1,0 +1,69 @@
+// The program `litefs`.
+#include <cstdio>
+#include <iostream>
+
+#include "fuse/cli.h"
+#include "fuse/database_hooks.h"
+#include "fuse/exec.h"
+#include "fuse/mount.h"
+#include "fuse/mount_point.h"
+#include "node/node.h"
+
+namespace litefs {
+namespace {
+
+// An application is started when its databases can be read, or after this long.
+constexpr std::chrono::seconds kReadableMax{30};
+
+Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
+  std::unique_ptr<FileSystem> files = posix_file_system();
+  std::unique_ptr<Clock> clock = system_clock();
+  std::unique_ptr<Random> random = system_random();
+  {
+    // First of all, as a dying predecessor may be stuck until its mount is gone.
+    std::unique_ptr<MountClient> client = TRY(MountClient::start(options.fuse_dir));
+    TRY(prepare_mount_point(TRY(canonical_mount_point(options.fuse_dir)), *client, log));
+  }
+  std::unique_ptr<Node> node = TRY(Node::create(NodeEnvironment{*files, *clock, *random, log}, options));
+  TRY(node->open_databases());
+
+  auto hooks = std::make_shared<DatabaseHooks>(*node, log);
+  std::atomic<bool> mount_ended{false};
+  MountOptions mount_options;
+  mount_options.mount_dir = options.fuse_dir;
+  mount_options.backing_dir = options.data_dir + "/db";
+  mount_options.allow_other = options.fuse_allow_other;
+  mount_options.ended = [&] {
+    mount_ended = true;
+    signals.wake();
+  };
+  std::unique_ptr<Mount> mount = TRY(Mount::start(mount_options, hooks, log));
+  hooks->set_mount(mount.get());
+  node->set_front_end(hooks.get());
+  TRY(node->serve());
+  log.info("mounted").kv("mount", options.fuse_dir).kv("data", options.data_dir);
+
+  if (!options.exec.empty() && !node->wait_readable(kReadableMax)) {
+    log.warning("starting the application before every database can be read");
+  }
+  Supervision supervision{options.exec, options.candidate, [&] { return mount_ended.load(); }};
+  Result<int> exit_code = supervise(supervision, signals, log);
+
+  if (mount_ended) log.error("the mount was taken away; stopping");
+  node->stop();
+  node->set_front_end(nullptr);
+  Status stopped = mount->stop();
+  if (!stopped.ok()) {
+    log.error("the mount did not end in order").error(stopped.error());
+    std::fflush(nullptr);
+    std::_Exit(1);  // a thread of it still runs
+  }
+  return exit_code;
+}
+
+}  // namespace
+}  // namespace litefs
+
+int main(int argc, char** argv) {
+  return litefs::run_cli(argc, argv, litefs::CliStreams{std::cout, std::cerr}, litefs::run_node);
+}

@@ -1,0 +1,67 @@
+#include "fuse/quiet_thread.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "base/mutex.h"
+#include "env/worker_pool.h"
+
+namespace litefs {
+
+struct QuietThread::End {
+  Mutex mutex;
+  CondVar changed;
+  bool reached GUARDED_BY(mutex) = false;
+};
+
+namespace {
+
+// Those that a fault raises on the faulting thread stay: blocked, they would kill without a report.
+sigset_t signals_for_main() {
+  sigset_t set;
+  sigfillset(&set);
+  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&set, fault);
+  return set;
+}
+
+}  // namespace
+
+QuietThread::QuietThread(const std::string& name, std::function<void()> body)
+    : end_(std::make_shared<End>()) {
+  // Blocked before the thread exists, as it inherits the mask: no window in which it takes a
+  // signal.
+  sigset_t quiet = signals_for_main();
+  sigset_t before;
+  pthread_sigmask(SIG_BLOCK, &quiet, &before);
+  thread_ = std::thread([end = end_, name, body = std::move(body)]() mutable {
+    name_thread(name);
+    body();
+    body = nullptr;
+    MutexLock lock(end->mutex);
+    end->reached = true;
+    end->changed.notify_all();
+  });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+QuietThread::~QuietThread() {
+  if (thread_.joinable()) thread_.join();
+}
+
+bool QuietThread::join_until(Deadline deadline) {
+  if (!thread_.joinable()) return true;
+  {
+    MutexLock lock(end_->mutex);
+    while (!end_->reached) {
+      if (!end_->changed.wait_until(end_->mutex, deadline) && !end_->reached) return false;
+    }
+  }
+  thread_.join();
+  return true;
+}
+
+void QuietThread::abandon() {
+  if (thread_.joinable()) thread_.detach();
+}
+
+}  // namespace litefs

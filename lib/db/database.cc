@@ -1,0 +1,303 @@
+#include "db/database.h"
+
+#include "db/snapshot_load.h"
+#include "sqlite/header.h"
+
+namespace litefs {
+
+const char* database_state_name(DatabaseState state) {
+  switch (state) {
+    case DatabaseState::kOpening: return "opening";
+    case DatabaseState::kFenced: return "fenced";
+    case DatabaseState::kReady: return "ready";
+    case DatabaseState::kLoading: return "loading";
+    case DatabaseState::kStopped: return "stopped";
+  }
+  return "?";
+}
+
+Database::Database(const DatabaseEnvironment& environment, const std::string& name)
+    : env_(environment), paths_(environment.data_dir, name) {
+  info_.name = name;
+  boot_hash_ = boot_hash();
+}
+
+Database::~Database() = default;
+
+Result<std::shared_ptr<Database>> Database::open(const DatabaseEnvironment& environment,
+                                                 const std::string& name) {
+  TRY(check_database_name(name));
+  auto database = std::shared_ptr<Database>(new Database(environment, name));
+  MutexLock lock(database->mutex_);
+  Status opened = database->open_own_files();
+  if (!opened.ok()) static_cast<void>(database->stop_with(opened.error()));  // shown, and refuses work
+  return database;
+}
+
+Status Database::open_own_files() {
+  TRY(env_.files.make_directories(paths_.meta()));
+  control_ = TRY(Control::open(env_.files, paths_.control()));
+  sums_ = TRY(PageSums::open(env_.files, paths_.sums()));
+  const ControlState& state = control_->state();
+  ChangeLogOptions options;
+  options.segment_bytes = env_.segment_bytes;
+  // What this boot's page cache has is what the process before us wrote.
+  std::optional<LogEnd> known_end;
+  if (control_->existed() && state.boot == boot_hash_ && state.log_end.offset_bytes != 0) {
+    known_end = state.log_end;
+  }
+  log_ = TRY(ChangeLog::open(env_.files, paths_.log(), options, known_end, env_.log));
+  tail_ = std::make_unique<WalTail>(env_.files, env_.clock, paths_);
+  publish_status();
+  return {};
+}
+
+uint64_t Database::boot_hash() { return page_hash(0, as_bytes(env_.clock.boot_id())).value; }
+
+DatabaseInfo Database::info() {
+  MutexLock lock(status_mutex_);
+  return info_;
+}
+
+Position Database::position() { return info().position; }
+DatabaseId Database::id() { return info().id; }
+bool Database::exists() { return info().size_pages != 0; }
+
+void Database::publish_status() {
+  const ControlState& state = control_->state();
+  std::optional<LogEntryInfo> last = log_->last();
+  MutexLock lock(status_mutex_);
+  info_.id = state.id;
+  info_.received = last ? last->position : state.current.position;
+  info_.page_size = state.page_size;
+  info_.size_pages = state.current.size_pages;
+  info_.position = state.current.position;
+  info_.log_bytes = log_->size_bytes();
+}
+
+void Database::set_state(DatabaseState state, const std::string& detail) {
+  {
+    MutexLock lock(status_mutex_);
+    if (info_.state == DatabaseState::kStopped) return;  // until it is opened anew
+    if (info_.state == state && info_.detail == detail) return;
+    info_.state = state;
+    info_.detail = detail;
+  }
+  env_.observer.changed(name());
+}
+
+void Database::set_progress(uint64_t bytes, uint64_t total_bytes) {
+  MutexLock lock(status_mutex_);
+  if (info_.progress_total_bytes == 0) info_.progress_started_ns = env_.clock.monotonic_ns();
+  info_.progress_bytes = bytes;
+  info_.progress_total_bytes = total_bytes;
+}
+
+void Database::advance(const ControlPoint& point) {
+  ControlState state = control_->state();
+  state.current = point;
+  state.planned_kind = PlannedKind::kNone;
+  state.log_end = log_->end();
+  state.boot = boot_hash_;
+  state.was_replica = is_replica_;
+  state.clean_mtime_ns = 0;
+  control_->store(state);
+  publish_status();
+}
+
+Status Database::not_stopped() {
+  MutexLock lock(status_mutex_);
+  if (info_.state != DatabaseState::kStopped) return {};
+  return Error(ErrorCode::kIo, "database " + paths_.name() + " is stopped: " + info_.detail);
+}
+
+Status Database::usable() {
+  TRY(not_stopped());
+  if (!started_) return Error(ErrorCode::kBusy, "database " + paths_.name() + " is not open yet");
+  return {};
+}
+
+Error Database::stop_with(Error error) {
+  env_.log.error("database stopped; restart the node to recover it").kv("database", name()).error(error);
+  set_state(DatabaseState::kStopped, error.message());
+  return error;
+}
+
+void Database::stop_for(const Error& why) {
+  MutexLock lock(mutex_);
+  static_cast<void>(stop_with(why));
+}
+
+Status Database::open_file() {
+  Result<FileInfo> there = env_.files.info(paths_.database());
+  if (!there.ok()) {
+    file_.reset();
+    return there.error();
+  }
+  if (file_) {
+    FileInfo ours = TRY(file_->info());
+    if (ours.inode == there.value().inode && ours.device == there.value().device) return {};
+  }
+  file_ = TRY(env_.files.open(paths_.database(), OpenMode::kReadOnly));
+  return {};
+}
+
+// Reads the newest image of a page that is captured (primary) or applied (replica), with local bytes as they are.
+// False: the database has no bytes there.
+Result<bool> Database::read_current_page(Pgno pgno, MutableByteView page) {
+  if (writer_) {
+    TRY(writer_->read_page(pgno, page));
+    return true;
+  }
+  if (tail_->has_wal() && TRY(tail_->read_delivered(pgno, page))) return true;
+  if (!file_) return false;
+  size_t n = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * page.size(), page));
+  return n == page.size();
+}
+
+Status Database::fence() {
+  MutexLock lock(mutex_);
+  TRY(not_stopped());
+  if (fenced_off_) return {};
+  uint8_t poison[2 * kWalIndexHeaderBytes];
+  store_poisoned_wal_index(poison);
+  Result<std::unique_ptr<File>> shm = env_.files.open(paths_.shm(), OpenMode::kReadWrite);
+  if (shm.ok()) {
+    // Whoever still maps this index cannot start another statement. A writer in the middle of one may publish
+    // over it, which is why the whole fence is tried again until nobody is left.
+    TRY(shm.value()->write_at(0, poison));
+  } else if (shm.error().code() != ErrorCode::kNotFound) {
+    return shm.error();
+  }
+  for (const std::string& path : {paths_.database(), paths_.wal()}) {
+    Result<std::unique_ptr<File>> file = env_.files.open(path, OpenMode::kReadOnly);
+    if (!file.ok()) {
+      if (file.error().code() == ErrorCode::kNotFound) continue;
+      return file.error();
+    }
+    Status free = file.value()->check_no_writers();
+    if (free.ok()) continue;
+    if (free.error().code() == ErrorCode::kUnsupported) {
+      env_.log.warning("cannot tell whether old processes still write this database").error(free.error());
+      continue;
+    }
+    set_state(DatabaseState::kFenced, free.error().message());
+    return free.error();
+  }
+  if (shm.ok()) {
+    TRY(env_.files.remove(paths_.shm()));
+    env_.observer.file_removed(name() + "-shm");
+  }
+  fenced_off_ = true;
+  set_state(DatabaseState::kOpening, "");
+  return {};
+}
+
+Status Database::stop() {
+  MutexLock lock(mutex_);
+  if (!started_) return {};
+  if (load_) abort_load_locked();
+  if (!is_replica_) {
+    Result<bool> drained = drain_locked(true);
+    if (!drained.ok()) env_.log.warning("last drain failed").kv("database", name()).error(drained.error());
+  } else if (writer_) {
+    Result<CheckpointOutcome> done = writer_->checkpoint(true);
+    if (!done.ok()) env_.log.debug("no checkpoint at stop").kv("database", name()).error(done.error());
+    writer_.reset();
+    attached_ = false;
+  }
+  TRY(log_->sync());
+  ControlState state = control_->state();
+  Result<FileInfo> info = env_.files.info(paths_.database());
+  if (info.ok()) {
+    state.clean_size_bytes = info.value().size_bytes;
+    state.clean_mtime_ns = info.value().mtime_ns;
+  }
+  state.log_end = log_->end();
+  control_->store(state);
+  TRY(sums_->sync());
+  TRY(control_->sync());
+  started_ = false;
+  return {};
+}
+
+Result<std::unique_ptr<LogCursor>> Database::read_log_after(const Position& position) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  return log_->read_after(position);
+}
+
+Result<std::optional<Position>> Database::oldest_in_log() {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  return log_->oldest_before();
+}
+
+void Database::hold_log(uint64_t key, TxId after) {
+  MutexLock lock(status_mutex_);
+  log_holds_[key] = after;
+}
+
+void Database::release_log(uint64_t key) {
+  MutexLock lock(status_mutex_);
+  log_holds_.erase(key);
+}
+
+Status Database::trim_log(int64_t older_than_wall_ms, uint64_t bytes_max) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  ChangeLog::Retention retention;
+  retention.older_than_wall_ms = older_than_wall_ms;
+  retention.bytes_max = bytes_max;
+  // A replica that reads slowly holds the log, up to twice what it may take.
+  retention.bytes_hard_max = bytes_max * 2;
+  TxId keep = control_->state().current.position.txid;
+  {
+    MutexLock holds(status_mutex_);
+    for (const auto& [key, after] : log_holds_) keep = std::min(keep, after);
+  }
+  retention.keep_after = keep;
+  size_t removed = TRY(log_->trim(retention));
+  if (removed > 0) {
+    env_.log.info("log segments retired").kv("database", name()).kv("segments", removed);
+    publish_status();
+  }
+  return {};
+}
+
+Result<Bytes> Database::read_snapshot(Pgno* next, size_t pages_max) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  Bytes out;
+  const uint32_t page_size = control_->state().page_size;
+  if (page_size == 0) return out;
+  ByteWriter w(out);
+  page_.resize(page_size);
+  size_t pages = 0;
+  for (; pages < pages_max && *next <= control_->state().current.size_pages; ++*next) {
+    if (*next == lock_page(page_size)) continue;
+    if (!TRY(read_agreeing_page(*next))) break;
+    if (out.empty()) w.le32(page_size);
+    w.le32(*next);
+    w.bytes(page_);
+    ++pages;
+  }
+  return out;
+}
+
+// Reads into page_ (masked) until it agrees with its page hash: a checkpoint may move frames into the database file
+// that are published but not captured yet, and then the next drain brings the hash along.
+Result<bool> Database::read_agreeing_page(Pgno pgno) {
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
+    if (!TRY(read_current_page(pgno, page_))) std::memset(page_.data(), 0, page_.size());
+    if (pgno == 1) mask_local_bytes(page_);
+    if (page_hash(pgno, page_) == sums_->get(pgno)) return true;
+    if (!is_replica_) TRY(drain_locked(true));
+    if (pgno > control_->state().current.size_pages) return false;
+  }
+  return Error(ErrorCode::kBusy, "page " + std::to_string(pgno) + " of " + name() +
+                                     " does not settle on its captured image");
+}
+
+}  // namespace litefs

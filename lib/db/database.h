@@ -1,0 +1,356 @@
+// One replicated database: its SQLite files, its change log, its position.
+//
+// On a primary it captures: drains the WAL's tail at the moments that the front ends report, and compares the file
+// when a rollback journal is final. On a replica it applies: records go to its own log, then into the WAL. In both
+// roles its position changes in exactly one function (advance()), after the log has the record and before anybody is
+// told. After a crash recover() brings files, log, page sums and control file together (DESIGN section 12).
+//
+// Errors: after one that may leave database and log disagreeing the database is stopped (state kStopped, detail says
+// why): it refuses work until it is reopened. Everything else leaves it usable.
+//
+// Thread rule: any thread, which may do disk I/O here; `mutex_` (the capture mutex) is held for that long. Nothing
+// here touches the mount, waits for a peer, or calls back under `status_mutex_`. Lock order: mutex_, status_mutex_.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/log.h"
+#include "base/mutex.h"
+#include "changelog/change_log.h"
+#include "changelog/page_codec.h"
+#include "db/control.h"
+#include "db/database_state.h"
+#include "db/page_sums.h"
+#include "db/paths.h"
+#include "db/wal_tail.h"
+#include "env/clock.h"
+#include "env/file.h"
+#include "sqlite/locks.h"
+#include "sqlite/wal_writer.h"
+
+namespace litefs {
+
+class SnapshotLoad;
+
+// Records that became one database's log's end, in order.
+struct CapturedBatch {
+  struct Item {
+    LogEntryInfo info;
+    bool drops = false;
+    Bytes record;
+  };
+  Position before;
+  Position after;
+  std::vector<Item> items;  // empty: the records are only in the log (too large for memory)
+  size_t bytes = 0;
+};
+
+struct DatabaseInfo {
+  std::string name;
+  DatabaseId id;
+  uint32_t page_size = 0;
+  Pgno size_pages = 0;
+  Position position;  // captured, or applied
+  Position received;  // on a replica: in its log, perhaps not applied yet
+  DatabaseState state = DatabaseState::kOpening;
+  std::string detail;
+  uint64_t log_bytes = 0;
+  // Of a load, or of a hashing of the whole file; total 0: none is going on.
+  uint64_t progress_bytes = 0;
+  uint64_t progress_total_bytes = 0;
+  int64_t progress_started_ns = 0;
+};
+
+// Who wants to know. Called without status_mutex_, some with mutex_ held: implementations only note and wake.
+class DatabaseObserver {
+ public:
+  virtual ~DatabaseObserver() = default;
+  // Records have been captured, in order (mutex_ held).
+  virtual void committed(const std::string& name, CapturedBatch batch) = 0;
+  // State or detail changed.
+  virtual void changed(const std::string& name) = 0;
+  // The node changed files behind the kernel's back. file_resized waits until the kernel knows, with a deadline;
+  // the others only post.
+  virtual Status file_resized(const std::string& file_name) = 0;
+  virtual void file_created(const std::string& file_name) = 0;
+  virtual void file_removed(const std::string& file_name) = 0;
+};
+
+// Hands out the node's locks on a database's files, by the door that its applications use.
+class LockDoors {
+ public:
+  virtual ~LockDoors() = default;
+  virtual Result<std::unique_ptr<LockDoor>> open(const std::string& name) = 0;
+};
+
+struct DatabaseEnvironment {
+  FileSystem& files;
+  Clock& clock;
+  Random& random;
+  Log log;
+  std::string data_dir;
+  NodeId node;
+  DatabaseObserver& observer;
+  LockDoors& lock_doors;
+  // Testing only: leaves out the drains that DESIGN section 5 asks for, to show that tests notice.
+  bool skip_drains = false;
+  uint64_t segment_bytes = 16u << 20;
+};
+
+class Database {
+ public:
+  // Opens (or makes) the node's own files of this database. Touches no SQLite file.
+  static Result<std::shared_ptr<Database>> open(const DatabaseEnvironment& environment, const std::string& name);
+  ~Database();
+
+  const std::string& name() const { return paths_.name(); }
+  const DatabasePaths& paths() const { return paths_; }
+  DatabaseInfo info();
+  Position position();
+  bool exists();  // has at least one page
+
+  // ---- start and stop ----
+
+  // Tries the fence (FUSE.md section 6): kBusy while a process from before the node's start may still write.
+  // Afterwards nobody but the node has the files open. Idempotent.
+  Status fence();
+  // After the fence. Brings files, log, sums and control together; on a primary captures what was committed and
+  // not captured, under its old epoch, and begins `epoch`.
+  Status start_primary(Epoch epoch);
+  // After the fence. The log's tail beyond the files is applied by attach().
+  Status start_replica();
+  // fence() and start_replica(), where that has not been done: for a database that has just appeared.
+  Status ensure_replica();
+  // A replica becomes the WAL's writer and applies what its log has beyond the files. Until then there must be no
+  // readers. kBusy: an application holds a lock that is needed; call again.
+  Status attach();
+  bool attached() const { return attached_; }
+  // Refuses work from here on, for this reason.
+  void stop_for(const Error& why);
+  // Drains or finishes, syncs the log, records a clean stop.
+  Status stop();
+
+  // ---- capture, on a primary: called by the front ends before they let a request take effect ----
+
+  // An application has opened -wal, or -shm; or nobody has -shm open any more.
+  Status tail_opened(bool shm);
+  void index_closed();
+  // Captures everything that is committed now. `urgent`: the caller is about to let a checkpoint take effect; the
+  // log is synced too when the application syncs.
+  Status drain(bool urgent);
+  // As drain(), for the poller: answers whether anything was new; never waits for a torn header.
+  Result<bool> poll();
+  // An application synced a file of this database: what is captured from now on is worth a sync.
+  void note_application_sync() { application_syncs_ = true; }
+  // -wal and -shm have been unlinked (after a drain).
+  void tail_unlinked();
+  // The rollback journal's transaction is about to be final: compares the file, records what differs.
+  Status capture_file();
+  // The journal as its writes go by. A write of the database without one is refused.
+  void journal_written(uint64_t offset_bytes, ByteView data);
+  void journal_gone() { journal_active_ = false; }
+  // Before an application's write or truncation of the database file itself. kReadOnly: no journal protects it.
+  Status before_database_write(uint64_t offset_bytes, ByteView data);
+  Status before_database_resize(uint64_t size_bytes);
+  // The application deletes the database: a drop record, then the files' own removal is the caller's.
+  Status drop();
+  void removed();  // its file is gone
+  // -wal is about to be unlinked. kBusy while it holds committed pages that are not in the database file: only
+  // SQLite's own last close removes it safely.
+  Status before_wal_unlink();
+  // The node's own view of the file for the mount: its WAL, for inotify. -1: none.
+  int wal_descriptor();
+
+  // ---- reading for replication ----
+
+  Result<std::unique_ptr<LogCursor>> read_log_after(const Position& position);
+  // The position before the oldest record that the log still has.
+  Result<std::optional<Position>> oldest_in_log();
+  DatabaseId id();
+  // A consistent piece of a fuzzy copy (DESIGN section 7): pages from `*next` on, each checked against its page
+  // hash, at most pages_max; *next moves behind them; empty at the end. The answer's bytes are
+  // u32 page size, then (u32 pgno, page) each, little-endian.
+  Result<Bytes> read_snapshot(Pgno* next, size_t pages_max);
+  // Keeps the log's entries after this TXID through retention, until released by the same key. Never waits.
+  void hold_log(uint64_t key, TxId after);
+  void release_log(uint64_t key);
+  Status trim_log(int64_t older_than_wall_ms, uint64_t bytes_max);
+
+  // ---- apply, on a replica ----
+
+  // Appends records (whole, in order, from position() on) to the log and applies them as one WAL transaction. The
+  // records come from a peer: nothing in them is trusted. kDiverged or kCorrupt: nothing was applied. kBusy and
+  // kTimedOut: they are in the log, and the next call (with none, too) applies them.
+  Status apply(const std::vector<Bytes>& records);
+  // One record too large for memory: in pieces, then applied from the log.
+  Status begin_large_record();
+  Status append_large_record(ByteView piece);
+  Status finish_large_record();
+  void abort_large_record();
+
+  // A copy from the primary. begin keeps what the node has alone under lost/.
+  Status begin_load(DatabaseId id, const Position& start, uint64_t total_bytes);
+  Status load_pages(ByteView piece);                  // as read_snapshot makes them
+  Status end_load(const Position& consistent_at);     // records up to here complete it
+  bool loading();
+  void abort_load();
+  // The primary does not know this database: keeps it under lost/ and removes it.
+  Status set_aside_and_remove(const std::string& why);
+
+ private:
+  Database(const DatabaseEnvironment& environment, const std::string& name);
+
+  // -- shared (database.cc)
+  // The one function in which the position changes.
+  void advance(const ControlPoint& point) REQUIRES(mutex_);
+  void set_state(DatabaseState state, const std::string& detail);
+  Status not_stopped();
+  Status usable() REQUIRES(mutex_);
+  Error stop_with(Error error) REQUIRES(mutex_);
+  void publish_status() REQUIRES(mutex_);
+  uint64_t boot_hash();
+  Result<bool> read_agreeing_page(Pgno pgno) REQUIRES(mutex_);
+  void abort_load_locked() REQUIRES(mutex_);
+  Result<bool> read_current_page(Pgno pgno, MutableByteView page) REQUIRES(mutex_);
+  void set_progress(uint64_t bytes, uint64_t total_bytes);
+
+  // -- capture (database_capture.cc)
+  struct Batch {
+    Position position;      // after the last item
+    Pgno size_pages = 0;
+    WalAnchor anchor;
+    CapturedBatch commits;
+    std::unordered_map<Pgno, Checksum> sums;  // over sums_, until the log has the records
+    void clear();
+  };
+  // A transaction's pages, as found in the WAL or the file.
+  struct NewPages {
+    std::vector<Pgno> pgnos;  // ascending: all that may have changed
+    Pgno size_after = 0;
+    uint32_t page_size = 0;
+    bool previous_readable = true;  // the images before it are still there to encode against
+    bool replaces = false;          // a new database, or one of another page size: every page is in it
+    std::function<Status(size_t index, MutableByteView page)> read;
+  };
+  Status open_file() REQUIRES(mutex_);
+  bool in_wal_mode() REQUIRES(mutex_);
+  Result<bool> drain_locked(bool patient) REQUIRES(mutex_);
+  Status capture_transaction(const WalTail::Transaction& transaction) REQUIRES(mutex_);
+  Status record_changes(NewPages& pages, const WalAnchor& anchor) REQUIRES(mutex_);
+  Status commit_record(RecordEncoder& encoder, const RecordHeader& header, Checksum after,
+                       const std::vector<std::pair<Pgno, Checksum>>& changed, const WalAnchor& anchor, bool large)
+      REQUIRES(mutex_);
+  Status flush_batch() REQUIRES(mutex_);
+  Status settle_batch() REQUIRES(mutex_);
+  Status begin_new_database(uint32_t page_size) REQUIRES(mutex_);
+  void note_file_at_rest() REQUIRES(mutex_);
+  Status forget_batch(Status captured) REQUIRES(mutex_);
+  Checksum pending_sum(Pgno pgno) REQUIRES(mutex_);
+  Result<ByteView> previous_image(Pgno pgno, Checksum expected, size_t page_size) REQUIRES(mutex_);
+  Status capture_file_locked() REQUIRES(mutex_);
+  Status compare_live() REQUIRES(mutex_);
+  void begin_batch() REQUIRES(mutex_);
+
+  // -- recovery (database_recover.cc)
+  // The database's files as a crash left them: the WAL's committed frames over the database file.
+  struct OnDisk {
+    bool file_exists = false;
+    uint32_t page_size = 0;
+    bool wal_mode = false;
+    WalAnchor end;  // after the WAL's last commit; salts zero: there is no valid WAL
+    Pgno size_pages = 0;
+    WalMap frames;
+    std::optional<WalHeader> wal_header;
+    std::unique_ptr<File> wal;
+  };
+  Status open_own_files() REQUIRES(mutex_);
+  Status recover_files() REQUIRES(mutex_);
+  Status play_back_hot_journal() REQUIRES(mutex_);
+  Status sums_follow_log() REQUIRES(mutex_);
+  Result<OnDisk> look_at_files() REQUIRES(mutex_);
+  Status read_on_disk(const OnDisk& disk, Pgno pgno, MutableByteView page) REQUIRES(mutex_);
+  Result<Checksum> rehash(const OnDisk& disk) REQUIRES(mutex_);
+  bool at_rest_as_noted() REQUIRES(mutex_);
+  Status finish_planned_file_change() REQUIRES(mutex_);
+  Status recover_captured(const OnDisk& disk, bool trusted) REQUIRES(mutex_);
+  Status recover_applied(const OnDisk& disk, bool trusted) REQUIRES(mutex_);
+  Status recover_by_content(const OnDisk& disk) REQUIRES(mutex_);
+  Status capture_leftover_frames(const WalAnchor& from) REQUIRES(mutex_);
+  Status adopt_content(const OnDisk& disk) REQUIRES(mutex_);
+  Status make_wal_mode() REQUIRES(mutex_);
+  Status redo_offline() REQUIRES(mutex_);
+  Status recover_by_planned_load(const OnDisk& disk) REQUIRES(mutex_);
+  Result<WalChecksum> frame_checksum(const OnDisk& disk, uint32_t frame) REQUIRES(mutex_);
+  Status sums_take(RecordReader& reader) REQUIRES(mutex_);
+
+  // -- apply (database_apply.cc)
+  struct Change;
+  // Applies everything that the log has beyond the files, through writer_.
+  Status redo_from_log() REQUIRES(mutex_);
+  Status gather(Change& change) REQUIRES(mutex_);
+  Status apply_record(RecordReader& reader, Change& change, bool streamed) REQUIRES(mutex_);
+  Status add_page(Pgno pgno, MutableByteView page, Pgno size_after) REQUIRES(mutex_);
+  Status publish_change(Change& change) REQUIRES(mutex_);
+  Status check_follows(const RecordReader& reader, const Position& position) REQUIRES(mutex_);
+  Result<bool> have_already(const Bytes& record) REQUIRES(mutex_);
+  Status take_incoming() REQUIRES(mutex_);
+  Status attach_writer() REQUIRES(mutex_);
+  Status catch_up() REQUIRES(mutex_);
+  void checkpoint_when_due() REQUIRES(mutex_);
+
+  // -- whole files (database_files.cc)
+  Status apply_create(RecordReader& reader) REQUIRES(mutex_);
+  Status apply_drop(RecordReader& reader) REQUIRES(mutex_);
+  Status rename_into_place(SnapshotLoad& copy) REQUIRES(mutex_);
+  Status remove_companions() REQUIRES(mutex_);
+  Status remove_files(const Position& after) REQUIRES(mutex_);
+  Status keep_lost(const std::string& why) REQUIRES(mutex_);
+  Status set_aside_locked(const std::string& why) REQUIRES(mutex_);
+  Status publish_load_when_complete() REQUIRES(mutex_);
+  Status publish_load_as_transaction() REQUIRES(mutex_);
+
+  const DatabaseEnvironment env_;
+  const DatabasePaths paths_;
+
+  Mutex mutex_;
+  bool is_replica_ GUARDED_BY(mutex_) = false;
+  bool started_ GUARDED_BY(mutex_) = false;
+  bool fenced_off_ GUARDED_BY(mutex_) = false;
+  uint64_t boot_hash_ = 0;
+  Epoch epoch_ GUARDED_BY(mutex_);
+  std::unique_ptr<Control> control_ GUARDED_BY(mutex_);
+  std::unique_ptr<PageSums> sums_ GUARDED_BY(mutex_);
+  std::unique_ptr<ChangeLog> log_ GUARDED_BY(mutex_);
+  PageCodec codec_ GUARDED_BY(mutex_);
+
+  // Capture.
+  std::unique_ptr<WalTail> tail_ GUARDED_BY(mutex_);
+  std::unique_ptr<File> file_ GUARDED_BY(mutex_);  // the database, read-only
+  bool suspect_ GUARDED_BY(mutex_) = false;         // a page changed that no frame explains
+  Batch batch_ GUARDED_BY(mutex_);
+  Bytes page_ GUARDED_BY(mutex_);
+  Bytes previous_ GUARDED_BY(mutex_);
+  std::atomic<bool> application_syncs_{false};
+  std::atomic<bool> journal_active_{false};
+
+  // Apply.
+  std::atomic<bool> attached_{false};
+  std::unique_ptr<WalWriter> writer_ GUARDED_BY(mutex_);
+  std::unique_ptr<SnapshotLoad> load_ GUARDED_BY(mutex_);
+  std::unique_ptr<LogCursor> apply_cursor_ GUARDED_BY(mutex_);
+  bool apply_cursor_waits_ GUARDED_BY(mutex_) = false;  // its entry has not been applied
+  std::unique_ptr<File> incoming_ GUARDED_BY(mutex_);   // a large record on its way
+  uint64_t incoming_bytes_ GUARDED_BY(mutex_) = 0;
+
+  Mutex status_mutex_;
+  DatabaseInfo info_ GUARDED_BY(status_mutex_);
+  std::unordered_map<uint64_t, TxId> log_holds_ GUARDED_BY(status_mutex_);
+};
+
+}  // namespace litefs

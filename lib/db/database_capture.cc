@@ -1,0 +1,481 @@
+// Database on a primary: from what SQLite has committed to records in the log.
+#include <algorithm>
+
+#include "db/database.h"
+#include "sqlite/header.h"
+#include "sqlite/journal.h"
+
+namespace litefs {
+namespace {
+
+// A batch is written to the log when it has this much, or at the end of a drain.
+constexpr size_t kBatchBytes = 256u << 10;
+// A record beyond this is written to the log in pieces and never held in memory.
+constexpr size_t kLargeRecordBytes = 1u << 20;
+
+LocalNote note_of(const WalAnchor& anchor) {
+  LocalNote note{};
+  anchor.store(note.data());
+  return note;
+}
+
+}  // namespace
+
+void Database::Batch::clear() {
+  commits = CapturedBatch();
+  sums.clear();
+}
+
+void Database::begin_batch() {
+  const ControlPoint& current = control_->state().current;
+  batch_.clear();
+  batch_.position = current.position;
+  batch_.size_pages = current.size_pages;
+  batch_.anchor = current.anchor;
+  batch_.commits.before = current.position;
+}
+
+Status Database::tail_opened(bool shm) {
+  MutexLock lock(mutex_);
+  if (is_replica_ || !started_) return {};
+  // A name that leads to a new file: the old one was drained when it was unlinked.
+  TRY(tail_->refresh());
+  if (shm) tail_->set_index_in_use(true);
+  return {};
+}
+
+void Database::index_closed() {
+  MutexLock lock(mutex_);
+  if (!is_replica_ && started_) tail_->set_index_in_use(false);
+}
+
+void Database::tail_unlinked() {
+  MutexLock lock(mutex_);
+  if (is_replica_ || !started_) return;
+  tail_->forget();
+  ControlPoint point = control_->state().current;
+  point.anchor = WalAnchor();
+  tail_->set_anchor(point.anchor);
+  advance(point);
+  note_file_at_rest();
+}
+
+Status Database::before_wal_unlink() {
+  TRY(drain(true));
+  MutexLock lock(mutex_);
+  const ControlState& state = control_->state();
+  if (state.current.size_pages == 0 || !in_wal_mode()) return {};
+  TRY(open_file());
+  std::optional<Pgno> missing;
+  TRY(tail_->for_each_delivered_page([&](Pgno pgno) NO_THREAD_SAFETY_ANALYSIS -> Status {
+    if (missing || pgno > state.current.size_pages) return {};
+    page_.resize(state.page_size);
+    size_t n = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * page_.size(), page_));
+    std::memset(page_.data() + n, 0, page_.size() - n);
+    if (pgno == 1) mask_local_bytes(page_);
+    if (page_hash(pgno, page_) != sums_->get(pgno)) missing = pgno;
+    return {};
+  }));
+  if (!missing) return {};
+  return Error(ErrorCode::kBusy, "'" + name() + "-wal' holds committed pages that are not in the database file");
+}
+
+void Database::removed() {
+  MutexLock lock(mutex_);
+  if (control_->state().current.size_pages != 0) return;
+  ControlState state = control_->state();
+  state.planned_kind = PlannedKind::kNone;
+  control_->store(state);
+}
+
+int Database::wal_descriptor() {
+  MutexLock lock(mutex_);
+  return tail_ && tail_->has_wal() ? tail_->wal()->fd() : -1;
+}
+
+Status Database::drain(bool urgent) {
+  MutexLock lock(mutex_);
+  if (is_replica_ || (urgent && env_.skip_drains)) return {};
+  TRY(usable());
+  Result<bool> drained = drain_locked(true);
+  if (!drained.ok()) return drained.error();
+  if (urgent && application_syncs_) {
+    // The checkpoint that follows makes the WAL overwritable; what SQLite made durable there must be so here.
+    TRY(log_->sync());
+  }
+  return {};
+}
+
+Result<bool> Database::poll() {
+  MutexLock lock(mutex_);
+  if (is_replica_) return false;
+  TRY(usable());
+  return drain_locked(false);
+}
+
+Result<bool> Database::drain_locked(bool patient) {
+  begin_batch();
+  Result<WalTail::Outcome> outcome = tail_->drain(
+      [this](const WalTail::Transaction& transaction) NO_THREAD_SAFETY_ANALYSIS {
+        return capture_transaction(transaction);
+      },
+      patient);
+  if (!outcome.ok()) {
+    // What was captured before the error counts.
+    Status flushed = forget_batch(flush_batch());
+    if (!flushed.ok()) return flushed.error();
+    ErrorCode code = outcome.error().code();
+    if (code == ErrorCode::kDiverged || code == ErrorCode::kCorrupt) return stop_with(outcome.error());
+    TRY(forget_batch(outcome.error()));
+  }
+  TRY(forget_batch(flush_batch()));
+  if (suspect_) {
+    suspect_ = false;
+    TRY(forget_batch(compare_live()));
+  }
+  if (outcome.value() == WalTail::Outcome::kWait && patient) {
+    return Error(ErrorCode::kTimedOut, paths_.shm() + " stays without a valid header");
+  }
+  return outcome.value() == WalTail::Outcome::kDelivered;
+}
+
+// After a failure the tail stands again where the log does, so that the next drain delivers the same once more.
+Status Database::forget_batch(Status captured) {
+  if (captured.ok()) return captured;
+  batch_.clear();
+  tail_->set_anchor(control_->state().current.anchor);
+  return captured;
+}
+
+Checksum Database::pending_sum(Pgno pgno) {
+  if (auto it = batch_.sums.find(pgno); it != batch_.sums.end()) return it->second;
+  return sums_->get(pgno);
+}
+
+Status Database::capture_transaction(const WalTail::Transaction& transaction) {
+  if (!file_) TRY(open_file());
+  const std::vector<WalTail::Transaction::Page>& pages = transaction.pages();
+  NewPages changed;
+  changed.size_after = transaction.size_after();
+  changed.page_size = transaction.page_size();
+  std::vector<const WalTail::Transaction::Page*> sources;
+  auto add = [&](Pgno pgno, const WalTail::Transaction::Page* source) {
+    changed.pgnos.push_back(pgno);
+    sources.push_back(source);
+  };
+  // Pages by which the database grew and of which no frame was written belong to the state too.
+  Pgno grown = batch_.size_pages + 1;
+  for (const WalTail::Transaction::Page& page : pages) {
+    for (; grown < page.pgno && grown <= changed.size_after; ++grown) add(grown, nullptr);
+    if (page.pgno == grown) ++grown;
+    add(page.pgno, &page);
+  }
+  for (; grown <= changed.size_after; ++grown) add(grown, nullptr);
+  changed.replaces = batch_.size_pages == 0;
+  changed.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
+    if (sources[index]) return transaction.read(*sources[index], out);
+    if (!TRY(read_current_page(changed.pgnos[index], out))) std::memset(out.data(), 0, out.size());
+    return {};
+  };
+  return record_changes(changed, transaction.end());
+}
+
+// The image that the page had before, where it can still be had: its hash must be the captured one.
+Result<ByteView> Database::previous_image(Pgno pgno, Checksum expected, size_t page_size) {
+  previous_.resize(page_size);
+  if (!TRY(read_current_page(pgno, previous_))) return ByteView();
+  if (pgno == 1) mask_local_bytes(previous_);
+  Checksum found = page_hash(pgno, previous_);
+  if (found == expected) return ByteView(previous_);
+  // A partial checkpoint may have moved a newer, published frame over it. Anything else means that the file
+  // changed without a frame that we saw.
+  if (!suspect_ && !TRY(tail_->holds_image(pgno, found))) suspect_ = true;
+  return ByteView();
+}
+
+// Makes a record of those pages that differ from the captured state, into the batch (or, when it is large, into
+// the log at once).
+Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
+  const ControlState& state = control_->state();
+  if (state.page_size != pages.page_size && !pages.replaces) {
+    return Error(ErrorCode::kCorrupt, paths_.wal() + ": the page size changed from " +
+                                          std::to_string(state.page_size) + " to " +
+                                          std::to_string(pages.page_size) + " within the WAL");
+  }
+  if (pages.replaces) TRY(begin_new_database(pages.page_size));
+  RecordHeader header;
+  header.flags = pages.replaces ? RecordHeader::kCreate : pages.size_after == 0 ? RecordHeader::kDrop : 0;
+  header.database = control_->state().id;
+  header.page_size = header.flags == RecordHeader::kDrop ? 0 : pages.page_size;
+  header.size_after = pages.size_after;
+  header.epoch = epoch_;
+  header.txid_first = header.txid_last = TxId{batch_.position.txid.value + 1};
+  header.wall_ms = env_.clock.wall_ms();
+  header.before = batch_.position.checksum;
+  header.origin = env_.node;
+
+  std::optional<RecordEncoder> encoder;
+  std::vector<std::pair<Pgno, Checksum>> changed;
+  Checksum after = pages.replaces ? Checksum{} : header.before;
+  bool large = false;
+  page_.resize(pages.page_size);
+  for (size_t i = 0; i < pages.pgnos.size(); ++i) {
+    Pgno pgno = pages.pgnos[i];
+    if (pgno > pages.size_after || pgno == lock_page(pages.page_size)) continue;
+    Status read = pages.read(i, page_);
+    if (read.ok() && large && encoder->buffer().size() >= kBatchBytes) read = log_->append_large(encoder->take());
+    if (!read.ok()) {
+      if (large) log_->abort_large();
+      return read;
+    }
+    if (pgno == 1) mask_local_bytes(page_);
+    Checksum hash = page_hash(pgno, page_);
+    Checksum old = pending_sum(pgno);
+    if (hash == old && !pages.replaces) continue;
+    ByteView previous;
+    if (pages.previous_readable && old.value != 0 && !pages.replaces) {
+      previous = TRY(previous_image(pgno, old, pages.page_size));
+    }
+    if (!encoder) encoder.emplace(codec_, header);
+    encoder->add_page(pgno, page_, hash, previous);
+    if (!pages.replaces) after ^= old;
+    after ^= hash;
+    changed.emplace_back(pgno, hash);
+    if (!large && encoder->buffer().size() > kLargeRecordBytes) {
+      TRY(flush_batch());
+      TRY(log_->begin_large());
+      large = true;
+    }
+  }
+  for (Pgno pgno = pages.size_after + 1; pgno <= batch_.size_pages; ++pgno) {
+    if (!pages.replaces) after ^= pending_sum(pgno);
+    changed.emplace_back(pgno, Checksum{});
+  }
+  if (!encoder && pages.size_after == batch_.size_pages) {
+    batch_.anchor = anchor;  // nothing but local bytes: no transaction
+    return {};
+  }
+  if (!encoder) encoder.emplace(codec_, header);
+  encoder->finish(after);
+  return commit_record(*encoder, header, after, changed, anchor, large);
+}
+
+Status Database::commit_record(RecordEncoder& encoder, const RecordHeader& header, Checksum after,
+                               const std::vector<std::pair<Pgno, Checksum>>& changed, const WalAnchor& anchor,
+                               bool large) {
+  LogEntryInfo info;
+  info.position = Position{header.epoch, header.txid_last, after};
+  info.before = header.before;
+  info.before_epoch = batch_.position.epoch;
+  info.txid_first = header.txid_first;
+  info.wall_ms = header.wall_ms;
+  info.note = note_of(anchor);
+  batch_.position = info.position;
+  batch_.size_pages = header.size_after;
+  batch_.anchor = anchor;
+  for (const auto& [pgno, hash] : changed) batch_.sums[pgno] = hash;
+  if (large) {
+    TRY(log_->append_large(encoder.take()));
+    TRY(log_->commit_large(info));
+    return settle_batch();
+  }
+  CapturedBatch::Item item{info, (header.flags & RecordHeader::kDrop) != 0, encoder.take()};
+  item.info.record_bytes = item.record.size();
+  batch_.commits.bytes += item.record.size();
+  batch_.commits.items.push_back(std::move(item));
+  if (batch_.commits.bytes < kBatchBytes) return {};
+  return flush_batch();
+}
+
+Status Database::flush_batch() {
+  if (!batch_.commits.items.empty()) {
+    std::vector<ChangeLog::Entry> entries;
+    entries.reserve(batch_.commits.items.size());
+    for (const CapturedBatch::Item& item : batch_.commits.items) {
+      entries.push_back(ChangeLog::Entry{item.info, ByteView(item.record)});
+    }
+    TRY(log_->append(entries));
+  }
+  return settle_batch();
+}
+
+// The log has the batch: page sums, control and those who wait follow, in this order (a crash in between is
+// mended from the log).
+Status Database::settle_batch() {
+  const ControlPoint& current = control_->state().current;
+  if (batch_.position == current.position && batch_.anchor == current.anchor) return {};
+  TRY(sums_->reserve(std::max(batch_.size_pages, current.size_pages)));
+  for (const auto& [pgno, hash] : batch_.sums) {
+    if (pgno <= batch_.size_pages) sums_->set(pgno, hash);
+  }
+  sums_->shrink(batch_.size_pages);
+  advance(ControlPoint{batch_.position, batch_.size_pages, batch_.anchor});
+  CapturedBatch commits = std::move(batch_.commits);
+  commits.after = batch_.position;
+  bool any = !(commits.before == commits.after);
+  begin_batch();
+  if (any) env_.observer.committed(name(), std::move(commits));
+  return {};
+}
+
+Status Database::begin_new_database(uint32_t page_size) {
+  TRY(flush_batch());
+  ControlState state = control_->state();
+  // One identity for the whole of a name's history: deletion and creation under the same name are transactions in it.
+  if (state.id.value == 0) state.id = DatabaseId{env_.random.nonzero_u64()};
+  state.page_size = page_size;
+  control_->store(state);
+  return {};
+}
+
+bool Database::in_wal_mode() {
+  if (!tail_->has_wal()) return false;
+  Result<FileInfo> info = tail_->wal()->info();
+  return info.ok() && info.value().size_bytes > kWalHeaderBytes && info.value().links > 0;
+}
+
+Status Database::capture_file() {
+  MutexLock lock(mutex_);
+  if (is_replica_) return {};
+  TRY(usable());
+  if (in_wal_mode()) {
+    Result<bool> drained = drain_locked(true);
+    return drained.ok() ? Status() : drained.error();
+  }
+  begin_batch();
+  TRY(forget_batch(capture_file_locked()));
+  if (application_syncs_) return log_->sync();
+  return {};
+}
+
+// Compares the whole file with the captured state and records what differs. The file must be at rest: its writer
+// waits for us, or nobody has it open.
+Status Database::capture_file_locked() {
+  Status opened = open_file();
+  if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened;
+  FileInfo info = TRY(file_->info());
+  if (info.size_bytes == 0) return {};
+  uint8_t first[kDatabaseHeaderBytes];
+  size_t n = TRY(file_->read_at(0, first));
+  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
+  if (!header.ok()) return header.error().with_context(paths_.database());
+  NewPages pages;
+  pages.page_size = header.value().page_size;
+  pages.size_after = header.value().effective_size(info.size_bytes);
+  pages.previous_readable = false;
+  pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
+  pages.pgnos.resize(pages.size_after);
+  for (Pgno p = 1; p <= pages.size_after; ++p) pages.pgnos[p - 1] = p;
+  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
+    uint64_t offset = static_cast<uint64_t>(pages.pgnos[index] - 1) * out.size();
+    size_t got = TRY(file_->read_at(offset, out));
+    std::memset(out.data() + got, 0, out.size() - got);
+    return {};
+  };
+  TRY(record_changes(pages, WalAnchor()));
+  TRY(flush_batch());
+  note_file_at_rest();
+  return {};
+}
+
+// Remembers what the database file looks like while no transaction and no WAL is pending, so that a later start
+// can tell that nobody changed it.
+void Database::note_file_at_rest() {
+  ControlState state = control_->state();
+  Result<FileInfo> info = env_.files.info(paths_.database());
+  if (!info.ok()) return;
+  state.clean_size_bytes = info.value().size_bytes;
+  state.clean_mtime_ns = info.value().mtime_ns;
+  control_->store(state);
+}
+
+// The database differs from what was captured and no frame explains it: every page is compared, and the difference
+// becomes a transaction of its own. Writers go on meanwhile; a page with a frame that is not captured yet is left
+// to that frame.
+Status Database::compare_live() {
+  env_.log.error("the database changed outside of its WAL; comparing all pages").kv("database", name());
+  begin_batch();
+  const ControlState& state = control_->state();
+  NewPages pages;
+  pages.page_size = state.page_size;
+  pages.size_after = state.current.size_pages;
+  pages.previous_readable = false;
+  for (Pgno pgno = 1; pgno <= pages.size_after; ++pgno) {
+    if (pgno == lock_page(pages.page_size)) continue;
+    page_.resize(pages.page_size);
+    if (!TRY(read_current_page(pgno, page_))) std::memset(page_.data(), 0, page_.size());
+    if (pgno == 1) mask_local_bytes(page_);
+    if (page_hash(pgno, page_) == sums_->get(pgno) || TRY(tail_->published_beyond(pgno))) continue;
+    pages.pgnos.push_back(pgno);
+  }
+  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
+    if (!TRY(read_current_page(pages.pgnos[index], out))) std::memset(out.data(), 0, out.size());
+    return {};
+  };
+  TRY(record_changes(pages, state.current.anchor));
+  TRY(flush_batch());
+  env_.log.warning("pages that differed are a transaction now").kv("database", name()).kv("pages", pages.pgnos.size());
+  return {};
+}
+
+void Database::journal_written(uint64_t offset_bytes, ByteView data) {
+  if (offset_bytes == 0 && data.size() >= kJournalHeaderBytes) {
+    journal_active_ = journal_is_active(data.first(kJournalHeaderBytes));
+  }
+}
+
+Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  if (in_wal_mode()) {
+    if (env_.skip_drains) return {};
+    Result<bool> drained = drain_locked(true);
+    return drained.ok() ? Status() : drained.error();
+  }
+  if (journal_active_) return {};
+  if (offset_bytes == 0 && !DatabaseHeader::parse(data).ok()) {
+    return Error(ErrorCode::kInvalid, "'" + name() + "' would be no SQLite database: only databases live on this mount");
+  }
+  return Error(ErrorCode::kReadOnly, "'" + name() +
+                                         "' is written without a rollback journal (journal_mode MEMORY or OFF, or a "
+                                         "plain copy), which cannot be captured");
+}
+
+Status Database::before_database_resize(uint64_t size_bytes) {
+  {
+    MutexLock lock(mutex_);
+    TRY(usable());
+    if (!in_wal_mode()) {
+      // Truncation follows the commit in rollback modes; the record has the new size already.
+      uint64_t captured = static_cast<uint64_t>(control_->state().current.size_pages) * control_->state().page_size;
+      if (journal_active_ || size_bytes >= captured) return {};
+      return Error(ErrorCode::kReadOnly, "'" + name() + "' would be cut below its committed size without a journal");
+    }
+  }
+  return drain(true);
+}
+
+Status Database::drop() {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  begin_batch();
+  if (batch_.size_pages != 0) {
+    NewPages pages;
+    pages.page_size = control_->state().page_size;
+    TRY(forget_batch(record_changes(pages, WalAnchor())));
+    TRY(forget_batch(flush_batch()));
+    TRY(log_->sync());
+    ControlState state = control_->state();
+    state.planned_kind = PlannedKind::kRemove;
+    state.planned = state.current;
+    control_->store(state);
+    env_.log.info("database deleted").kv("database", name()).kv("txid", position().txid);
+  }
+  tail_->forget();
+  tail_->set_anchor(WalAnchor());
+  tail_->set_index_in_use(false);
+  file_.reset();
+  return {};
+}
+
+}  // namespace litefs

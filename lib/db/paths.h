@@ -1,0 +1,40 @@
+// Where a database's files are (DESIGN section 3). Thread rule: plain values.
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+
+namespace litefs {
+
+class DatabasePaths {
+ public:
+  DatabasePaths(const std::string& data_dir, const std::string& name)
+      : name_(name), database_(data_dir + "/db/" + name), meta_(data_dir + "/meta/" + name) {}
+
+  const std::string& name() const { return name_; }
+  // Genuine SQLite files, under their own names.
+  const std::string& database() const { return database_; }
+  std::string wal() const { return database_ + "-wal"; }
+  std::string shm() const { return database_ + "-shm"; }
+  std::string journal() const { return database_ + "-journal"; }
+  // The node's own.
+  const std::string& meta() const { return meta_; }
+  std::string control() const { return meta_ + "/control"; }
+  std::string sums() const { return meta_ + "/sums"; }
+  std::string log() const { return meta_ + "/log"; }
+  std::string lost() const { return meta_ + "/lost"; }
+  // A copy that is being loaded, until it is published.
+  std::string load() const { return meta_ + "/load"; }
+
+ private:
+  std::string name_;
+  std::string database_;
+  std::string meta_;
+};
+
+// A database's name: 1 to 200 bytes, no slash, no leading dot, none of SQLite's suffixes. kInvalid says which rule
+// is broken.
+Status check_database_name(const std::string& name);
+
+}  // namespace litefs

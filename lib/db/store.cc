@@ -1,0 +1,76 @@
+#include "db/store.h"
+
+#include <sys/stat.h>
+
+#include "sqlite/header.h"
+
+namespace litefs {
+
+Status Store::open() {
+  const std::string db_dir = env_.data_dir + "/db";
+  const std::string meta_dir = env_.data_dir + "/meta";
+  TRY(env_.files.make_directories(db_dir));
+  TRY(env_.files.make_directories(meta_dir));
+  std::set<std::string> names;
+  for (const std::string& name : TRY(env_.files.list(meta_dir))) names.insert(name);
+  for (const std::string& name : TRY(env_.files.list(db_dir))) {
+    if (!check_database_name(name).ok() || names.contains(name)) continue;
+    if (is_database_file(db_dir + "/" + name)) {
+      names.insert(name);
+    } else {
+      MutexLock lock(mutex_);
+      foreign_.insert(name);
+      env_.log.warning("no SQLite database; left alone and not shown").kv("file", db_dir + "/" + name);
+    }
+  }
+  for (const std::string& name : names) {
+    Result<std::shared_ptr<Database>> opened = find_or_create(name);
+    if (!opened.ok()) env_.log.error("cannot open a database").kv("database", name).error(opened.error());
+  }
+  return {};
+}
+
+bool Store::is_database_file(const std::string& path) {
+  Result<FileInfo> info = env_.files.info(path);
+  if (!info.ok() || !S_ISREG(info.value().mode)) return false;
+  if (info.value().size_bytes == 0) return true;  // SQLite takes an empty file for an empty database
+  Result<std::unique_ptr<File>> file = env_.files.open(path, OpenMode::kReadOnly);
+  if (!file.ok()) return false;
+  uint8_t first[kDatabaseHeaderBytes];
+  Result<size_t> n = file.value()->read_at(0, first);
+  return n.ok() && DatabaseHeader::parse(ByteView(first, n.value())).ok();
+}
+
+bool Store::is_foreign(const std::string& name) {
+  MutexLock lock(mutex_);
+  return foreign_.contains(name);
+}
+
+std::shared_ptr<Database> Store::find(const std::string& name) {
+  MutexLock lock(mutex_);
+  auto it = databases_.find(name);
+  return it == databases_.end() ? nullptr : it->second;
+}
+
+Result<std::shared_ptr<Database>> Store::find_or_create(const std::string& name) {
+  MutexLock lock(mutex_);
+  std::shared_ptr<Database>& database = databases_[name];
+  if (!database) {
+    Result<std::shared_ptr<Database>> opened = Database::open(env_, name);
+    if (!opened.ok()) {
+      databases_.erase(name);
+      return opened.error();
+    }
+    database = std::move(opened).value();
+  }
+  return database;
+}
+
+std::vector<std::shared_ptr<Database>> Store::all() {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<Database>> databases;
+  for (const auto& [name, database] : databases_) databases.push_back(database);
+  return databases;
+}
+
+}  // namespace litefs

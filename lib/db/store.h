@@ -1,0 +1,41 @@
+// All databases of a node, by name.
+//
+// Layout of the data directory: DESIGN section 3. A database that cannot be opened is in here too, stopped, with
+// the reason; it does not keep the others from working. Thread rule: any thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "db/database.h"
+
+namespace litefs {
+
+class Store {
+ public:
+  explicit Store(const DatabaseEnvironment& environment) : env_(environment) {}
+
+  // Makes DATA/db and DATA/meta, and opens every database that either knows. Files in DATA/db that are no SQLite
+  // databases are left alone and not shown.
+  Status open();
+
+  std::shared_ptr<Database> find(const std::string& name);
+  // Makes the node's own files of a database that does not exist yet.
+  Result<std::shared_ptr<Database>> find_or_create(const std::string& name);
+  std::vector<std::shared_ptr<Database>> all();
+  // A file that was in DATA/db at the start and is no SQLite database.
+  bool is_foreign(const std::string& name);
+
+ private:
+  bool is_database_file(const std::string& path);
+
+  const DatabaseEnvironment env_;
+  Mutex mutex_;
+  std::map<std::string, std::shared_ptr<Database>> databases_ GUARDED_BY(mutex_);
+  std::set<std::string> foreign_ GUARDED_BY(mutex_);
+};
+
+}  // namespace litefs

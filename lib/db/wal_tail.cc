@@ -1,0 +1,291 @@
+#include "db/wal_tail.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "changelog/page_codec.h"
+#include "sqlite/header.h"
+
+namespace litefs {
+namespace {
+
+constexpr size_t kReadBytes = 256u << 10;
+// A writer publishes a header in well under a microsecond; a recovery takes as long as its WAL is large.
+constexpr int64_t kPatienceNs = 20'000'000;
+constexpr auto kRereadAfter = std::chrono::microseconds(30);
+
+}  // namespace
+
+// A window of frames read from the WAL, and the generation they are of.
+class WalTail::Frames {
+ public:
+  Frames(File& wal, const WalHeader& header, Bytes& buffer) : wal_(wal), header_(header), buffer_(buffer) {
+    size_t frames = std::max<size_t>(1, kReadBytes / header.frame_bytes());
+    if (buffer_.size() < frames * header.frame_bytes()) buffer_.resize(frames * header.frame_bytes());
+    capacity_ = static_cast<uint32_t>(buffer_.size() / header.frame_bytes());
+  }
+
+  // The frame, read with those behind it up to `last`; nothing where the file ends before its end. Frames from
+  // `keep_from` on stay in the window where they take no more than half of it.
+  Result<std::optional<ByteView>> get(uint32_t frame, uint32_t last, uint32_t keep_from) {
+    if (frame < first_ || frame >= first_ + count_) {
+      uint32_t kept = 0;
+      if (frame == first_ + count_ && keep_from >= first_ && keep_from < frame &&
+          frame - keep_from <= capacity_ / 2) {
+        kept = frame - keep_from;
+        std::memmove(buffer_.data(), at(keep_from), kept * header_.frame_bytes());
+      }
+      uint32_t want = std::min(capacity_ - kept, last - frame + 1);
+      MutableByteView out(buffer_.data() + kept * header_.frame_bytes(), want * header_.frame_bytes());
+      size_t got = TRY(wal_.read_at(header_.frame_offset(frame), out));
+      first_ = frame - kept;
+      count_ = kept + static_cast<uint32_t>(got / header_.frame_bytes());
+      if (frame >= first_ + count_) return std::optional<ByteView>();
+    }
+    return std::optional<ByteView>(ByteView(at(frame), header_.frame_bytes()));
+  }
+
+  File& wal() { return wal_; }
+  const WalHeader& header() const { return header_; }
+  uint32_t first() const { return first_; }
+  ByteView window() const { return ByteView(buffer_.data(), count_ * header_.frame_bytes()); }
+
+ private:
+  uint8_t* at(uint32_t frame) { return buffer_.data() + (frame - first_) * header_.frame_bytes(); }
+
+  File& wal_;
+  const WalHeader& header_;
+  Bytes& buffer_;
+  uint32_t capacity_ = 0;
+  uint32_t first_ = 1;
+  uint32_t count_ = 0;
+};
+
+Status WalTail::Transaction::read(const Page& page, MutableByteView out) const {
+  size_t frame_bytes = header_->frame_bytes();
+  uint32_t in_memory = static_cast<uint32_t>(buffer_.size() / frame_bytes);
+  if (page.frame >= buffer_first_ && page.frame < buffer_first_ + in_memory) {
+    const uint8_t* p = buffer_.data() + (page.frame - buffer_first_) * frame_bytes + kWalFrameHeaderBytes;
+    std::memcpy(out.data(), p, out.size());
+    return {};
+  }
+  return wal_->read_exactly(header_->frame_offset(page.frame) + kWalFrameHeaderBytes, out);
+}
+
+WalTail::WalTail(FileSystem& files, Clock& clock, const DatabasePaths& paths)
+    : files_(files), clock_(clock), paths_(paths) {}
+
+Status WalTail::reopen(const std::string& path, std::unique_ptr<File>& held) {
+  Result<FileInfo> there = files_.info(path);
+  if (!there.ok()) {
+    // An unlinked file stays held: what it had is drained before the unlink, forget() drops it after.
+    if (there.error().code() == ErrorCode::kNotFound) return {};
+    return there.error();
+  }
+  if (held) {
+    FileInfo ours = TRY(held->info());
+    if (ours.inode == there.value().inode && ours.device == there.value().device) return {};
+  }
+  held = TRY(files_.open(path, OpenMode::kReadOnly));
+  return {};
+}
+
+Status WalTail::refresh() {
+  TRY(reopen(paths_.wal(), wal_));
+  return reopen(paths_.shm(), shm_);
+}
+
+void WalTail::forget() {
+  wal_.reset();
+  shm_.reset();
+  map_.clear();
+  map_valid_ = true;
+  header_ = WalHeader();
+}
+
+void WalTail::set_anchor(const WalAnchor& anchor) {
+  anchor_ = anchor;
+  map_.clear();
+  map_valid_ = false;
+  header_ = WalHeader();
+}
+
+Result<std::optional<WalHeader>> WalTail::read_wal_header() {
+  if (!wal_) return std::optional<WalHeader>();
+  uint8_t bytes[kWalHeaderBytes];
+  size_t n = TRY(wal_->read_at(0, bytes));
+  return WalHeader::parse(ByteView(bytes, n));
+}
+
+Result<std::optional<WalIndexHeader>> WalTail::read_index_header() {
+  if (!shm_) return std::optional<WalIndexHeader>();
+  uint8_t bytes[2 * kWalIndexHeaderBytes];
+  size_t n = TRY(shm_->read_at(0, bytes));
+  if (n != sizeof bytes) return std::optional<WalIndexHeader>();
+  return WalIndexHeader::parse(bytes);
+}
+
+Result<TailInput> WalTail::look() {
+  TailInput input;
+  input.index_in_use = index_in_use_ && shm_ != nullptr;
+  input.anchor = anchor_;
+  if (input.index_in_use) {
+    input.index = TRY(read_index_header());
+    // The hot path: nothing new, or more of the generation whose header is known.
+    if (!input.index || input.index->anchor() == anchor_) return input;
+    if (header_.page_size != 0 && input.index->salts == header_.salts) {
+      input.wal = header_;
+      return input;
+    }
+  }
+  input.wal = TRY(read_wal_header());
+  return input;
+}
+
+Result<WalTail::Outcome> WalTail::drain(const Deliver& deliver, bool patient) {
+  int64_t give_up_ns = patient ? clock_.monotonic_ns() + kPatienceNs : 0;
+  for (;;) {
+    TailInput input = TRY(look());
+    TailDecision decision = decide_tail(input);
+    switch (decision.action) {
+      case TailAction::kNothing: return Outcome::kIdle;
+      case TailAction::kMismatch:
+        return Error(ErrorCode::kDiverged, paths_.wal() + ": " + decision.why);
+      case TailAction::kWait:
+        if (!patient || clock_.monotonic_ns() >= give_up_ns) return Outcome::kWait;
+        std::this_thread::sleep_for(kRereadAfter);
+        continue;
+      case TailAction::kFollowChain: decision.to_frame = UINT32_MAX; [[fallthrough]];
+      case TailAction::kDeliver: {
+        TRY(build_map());
+        if (input.wal->salts != anchor_.salts) {
+          // A new generation: the old one is in the database file as a whole, or it would not have begun.
+          map_.clear();
+        }
+        header_ = *input.wal;
+        return deliver_frames(decision, deliver);
+      }
+    }
+  }
+}
+
+Result<WalTail::Outcome> WalTail::deliver_frames(const TailDecision& decision, const Deliver& deliver) {
+  const bool bounded = decision.action == TailAction::kDeliver;
+  Frames frames(*wal_, header_, buffer_);
+  WalChecksum running = decision.from.checksum;
+  uint32_t first = decision.from.frame + 1;  // of the transaction being read
+  std::vector<Transaction::Page> pages;
+  Outcome outcome = Outcome::kIdle;
+  for (uint32_t at = first; at != 0 && at <= decision.to_frame; ++at) {
+    std::optional<ByteView> bytes = TRY(frames.get(at, decision.to_frame, first));
+    std::optional<WalFrame> frame;
+    if (bytes) frame = WalFrame::verify(header_, *bytes, running);
+    if (!frame) {
+      if (!bounded) break;
+      return Error(ErrorCode::kCorrupt, paths_.wal() + ": frame " + std::to_string(at) + " of " +
+                                            std::to_string(decision.to_frame) +
+                                            " published ones does not verify");
+    }
+    pages.push_back({frame->pgno, at});
+    if (frame->commit_size == 0) continue;
+    TRY(deliver_one(frames, pages, frame->commit_size, WalAnchor{header_.salts, at, running}, deliver));
+    outcome = Outcome::kDelivered;
+    pages.clear();
+    first = at + 1;
+  }
+  if (bounded && !(running == decision.expected)) {
+    return Error(ErrorCode::kCorrupt, paths_.wal() + ": the checksum at frame " +
+                                          std::to_string(decision.to_frame) + " is not the wal-index's");
+  }
+  return outcome;
+}
+
+Status WalTail::deliver_one(Frames& frames, std::vector<Transaction::Page>& pages, Pgno size_after,
+                            const WalAnchor& end, const Deliver& deliver) {
+  // The last frame of a page is its image: spilled pages come more than once.
+  std::sort(pages.begin(), pages.end(), [](const auto& a, const auto& b) {
+    return a.pgno != b.pgno ? a.pgno < b.pgno : a.frame < b.frame;
+  });
+  size_t kept = 0;
+  for (size_t i = 0; i < pages.size(); ++i) {
+    if (i + 1 < pages.size() && pages[i + 1].pgno == pages[i].pgno) continue;
+    pages[kept++] = pages[i];
+  }
+  pages.resize(kept);
+  Transaction transaction;
+  transaction.pages_ = std::move(pages);
+  transaction.size_after_ = size_after;
+  transaction.end_ = end;
+  transaction.header_ = &frames.header();
+  transaction.wal_ = &frames.wal();
+  transaction.buffer_ = frames.window();
+  transaction.buffer_first_ = frames.first();
+  Status delivered = deliver(transaction);
+  if (delivered.ok()) {
+    anchor_ = end;
+    for (const Transaction::Page& page : transaction.pages_) map_.set(page.pgno, page.frame);
+  }
+  pages = std::move(transaction.pages_);
+  return delivered;
+}
+
+Status WalTail::build_map() {
+  if (map_valid_) return {};
+  map_.clear();
+  std::optional<WalHeader> header = TRY(read_wal_header());
+  if (header && header->salts == anchor_.salts) {
+    header_ = *header;
+    for (uint32_t frame = 1; frame <= anchor_.frame; ++frame) {
+      uint8_t pgno[4];
+      TRY(wal_->read_exactly(header->frame_offset(frame), pgno));
+      map_.set(load_be32(pgno), frame);
+    }
+  }
+  map_valid_ = true;
+  return {};
+}
+
+Result<bool> WalTail::read_delivered(Pgno pgno, MutableByteView out) {
+  TRY(build_map());
+  uint32_t frame = map_.get(pgno);
+  if (frame == 0 || !wal_) return false;
+  TRY(wal_->read_exactly(header_.frame_offset(frame) + kWalFrameHeaderBytes, out));
+  return true;
+}
+
+Status WalTail::for_each_delivered_page(const std::function<Status(Pgno)>& visit) {
+  TRY(build_map());
+  return map_.for_each(visit);
+}
+
+Result<bool> WalTail::published_beyond(Pgno pgno) {
+  std::optional<WalHeader> header = TRY(read_wal_header());
+  std::optional<WalIndexHeader> index = TRY(read_index_header());
+  if (!header || !index || index->salts != header->salts) return false;
+  uint32_t from = header->salts == anchor_.salts ? anchor_.frame : 0;
+  for (uint32_t frame = from + 1; frame <= index->max_frame; ++frame) {
+    uint8_t bytes[4];
+    TRY(wal_->read_exactly(header->frame_offset(frame), bytes));
+    if (load_be32(bytes) == pgno) return true;
+  }
+  return false;
+}
+
+Result<bool> WalTail::holds_image(Pgno pgno, Checksum hash) {
+  std::optional<WalHeader> header = TRY(read_wal_header());
+  std::optional<WalIndexHeader> index = TRY(read_index_header());
+  if (!header || !index || index->salts != header->salts) return false;
+  Bytes page(header->page_size);
+  for (uint32_t frame = 1; frame <= index->max_frame; ++frame) {
+    uint8_t bytes[4];
+    TRY(wal_->read_exactly(header->frame_offset(frame), bytes));
+    if (load_be32(bytes) != pgno) continue;
+    TRY(wal_->read_exactly(header->frame_offset(frame) + kWalFrameHeaderBytes, page));
+    if (pgno == 1) mask_local_bytes(page);
+    if (page_hash(pgno, page) == hash) return true;
+  }
+  return false;
+}
+
+}  // namespace litefs

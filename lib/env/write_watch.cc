@@ -1,0 +1,80 @@
+#include "env/write_watch.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "env/file.h"
+
+namespace litefs {
+
+Result<std::unique_ptr<WriteWatch>> WriteWatch::create() {
+  int inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+  if (inotify_fd < 0) return errno_error(errno, "inotify_init (fs.inotify.max_user_instances may be too low)");
+  int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_fd < 0) {
+    int error = errno;
+    close(inotify_fd);
+    return errno_error(error, "eventfd");
+  }
+  return std::unique_ptr<WriteWatch>(new WriteWatch(inotify_fd, wake_fd));
+}
+
+WriteWatch::~WriteWatch() {
+  close(inotify_fd_);
+  close(wake_fd_);
+}
+
+Result<int> WriteWatch::add(int fd) {
+  std::string path = "/proc/self/fd/" + std::to_string(fd);
+  int watch = inotify_add_watch(inotify_fd_, path.c_str(), IN_MODIFY);
+  if (watch < 0) return errno_error(errno, "watch a WAL (fs.inotify.max_user_watches may be too low)");
+  return watch;
+}
+
+void WriteWatch::remove(int watch) { inotify_rm_watch(inotify_fd_, watch); }
+
+std::vector<int> WriteWatch::wait(int timeout_ms) {
+  std::vector<int> written;
+  struct pollfd fds[2] = {{inotify_fd_, POLLIN, 0}, {wake_fd_, POLLIN, 0}};
+  if (poll(fds, 2, timeout_ms) <= 0) return written;
+  if (fds[1].revents) {
+    uint64_t count;
+    while (read(wake_fd_, &count, sizeof count) > 0) {
+    }
+  }
+  alignas(struct inotify_event) char buffer[4096];
+  for (;;) {
+    ssize_t n = read(inotify_fd_, buffer, sizeof buffer);
+    if (n <= 0) break;
+    for (ssize_t at = 0; at < n;) {
+      struct inotify_event event;
+      std::memcpy(&event, buffer + at, sizeof event);
+      if (event.mask & IN_MODIFY) written.push_back(event.wd);
+      at += static_cast<ssize_t>(sizeof event + event.len);
+    }
+  }
+  return written;
+}
+
+void WriteWatch::wake() {
+  uint64_t one = 1;
+  // A full counter means that a wake-up is waiting already.
+  if (write(wake_fd_, &one, sizeof one) < 0 && errno != EAGAIN) return;
+}
+
+void sleep_us(int64_t us) {
+  struct timespec t = {us / 1000000, (us % 1000000) * 1000};
+  nanosleep(&t, nullptr);
+}
+
+void precise_sleeps() { prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0); }
+
+}  // namespace litefs

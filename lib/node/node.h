@@ -1,0 +1,141 @@
+// A node: the databases of one data directory, in one role, replicating.
+//
+// Node owns the loop thread, the worker pool, the store and both roles' sessions; front ends (the mount, later the VFS)
+// bring in the doors through which the node takes locks and tells the kernel, and ask it what applications may do.
+// The order of a start is DESIGN section 12's: create() takes the data directory and the port, open_databases()
+// recovers, then the front end opens its door (set_front_end), serve() begins to replicate.
+//
+// Thread rule: create, open_databases, set_front_end, serve and stop by the owner's thread, in this order; the rest by any
+// thread.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "base/log.h"
+#include "base/mutex.h"
+#include "db/store.h"
+#include "env/clock.h"
+#include "env/file.h"
+#include "env/loop.h"
+#include "env/worker_pool.h"
+#include "node/node_file.h"
+#include "node/options.h"
+#include "node/primary_role.h"
+#include "node/replica_role.h"
+#include "node/status.h"
+#include "node/tail_poller.h"
+#include "repl/lease.h"
+#include "repl/peer_server.h"
+
+namespace litefs {
+
+// What a front end does for the node. Every call may come from any thread.
+class FrontEnd {
+ public:
+  virtual ~FrontEnd() = default;
+  virtual Result<std::unique_ptr<LockDoor>> lock_door(const std::string& name) = 0;
+  virtual Status file_resized(const std::string& file_name) = 0;
+  virtual void file_created(const std::string& file_name) = 0;
+  virtual void file_removed(const std::string& file_name) = 0;
+  // A database became ready, or stopped being so.
+  virtual void database_changed(const std::string& name) = 0;
+};
+
+struct NodeEnvironment {
+  FileSystem& files;
+  Clock& clock;
+  Random& random;
+  Log log;
+};
+
+class Node final : private DatabaseObserver, private LockDoors, private LeaseListener {
+ public:
+  static Result<std::unique_ptr<Node>> create(const NodeEnvironment& environment, const Options& options);
+  ~Node() override;
+
+  // Fences and recovers every database; one that left-over processes hold is tried again in the background.
+  Status open_databases();
+  void set_front_end(FrontEnd* front_end);
+  // Begins to replicate.
+  Status serve();
+  // Whether every database that is here can be read, waiting until it is so or the deadline has passed.
+  bool wait_readable(std::chrono::milliseconds deadline);
+  // Ends sessions, drains, syncs. The front end still stands; it goes afterwards.
+  void stop();
+
+  bool is_primary() const { return options_.candidate; }
+  const Options& options() const { return options_; }
+  Store& store() { return store_; }
+  // A database that an application makes on a primary, ready for its first write.
+  Result<std::shared_ptr<Database>> create_database(const std::string& name);
+  // Its WAL was opened: begin to follow it.
+  void follow_tail(std::shared_ptr<Database> database) { poller_->touch(std::move(database)); }
+
+  // The primary's host name as this node knows it; empty on the primary and while unknown.
+  std::string primary_host_name();
+  // Milliseconds behind the primary; 0 on the primary, nothing while unknown.
+  std::optional<int64_t> lag_ms();
+  NodeStatus status();
+
+ private:
+  Node(const NodeEnvironment& environment, const Options& options, std::unique_ptr<NodeFile> node_file);
+
+  Status start_loop();
+  void run_on_loop(std::function<void()> job);
+  Status start_database(Database& database);
+  void retry_fenced();
+  void retention();
+  NodeStatus status_on_loop();
+  void status_client(std::unique_ptr<Stream> stream);
+  std::string addr();
+
+  // DatabaseObserver
+  void committed(const std::string& name, CapturedBatch batch) override;
+  void changed(const std::string& name) override;
+  Status file_resized(const std::string& file_name) override;
+  void file_created(const std::string& file_name) override;
+  void file_removed(const std::string& file_name) override;
+  // LockDoors
+  Result<std::unique_ptr<LockDoor>> open(const std::string& name) override;
+  // LeaseListener
+  void lease_acquired(Epoch epoch, std::optional<int64_t> until_ms) override;
+  void lease_renewed(std::optional<int64_t>) override {}
+  void lease_lost() override;
+  void leader_is(const LeaderInfo& leader) override;
+
+  const NodeEnvironment env_;
+  const Options options_;
+  std::unique_ptr<NodeFile> node_file_;
+  const Epoch epoch_;  // of this run, on a primary
+  Store store_;
+  WorkerPool workers_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<TailPoller> poller_;
+  std::thread loop_thread_;
+  std::atomic<bool> stopping_{false};
+  std::atomic<FrontEnd*> front_end_{nullptr};
+
+  // On the loop's thread only.
+  std::unique_ptr<PrimaryRole> primary_role_;
+  std::unique_ptr<ReplicaRole> replica_role_;
+  std::unique_ptr<PeerServer> server_;
+  std::unique_ptr<Lease> lease_;
+  std::unique_ptr<Listener> status_listener_;
+  std::vector<std::unique_ptr<Stream>> status_clients_;
+  std::unique_ptr<Timer> housekeeping_;
+  std::unique_ptr<Timer> observer_timer_;
+  int64_t next_retention_ms_ = 0;
+
+  Mutex mutex_;
+  CondVar readable_ GUARDED_BY(mutex_);
+  uint64_t changes_ GUARDED_BY(mutex_) = 0;
+  std::string primary_host_name_ GUARDED_BY(mutex_);
+  std::optional<int64_t> lag_ms_ GUARDED_BY(mutex_);
+};
+
+}  // namespace litefs

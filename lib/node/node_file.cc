@@ -1,0 +1,93 @@
+#include "node/node_file.h"
+
+#include <sstream>
+
+namespace litefs {
+namespace {
+constexpr size_t kNodeFileBytesMax = 4096;
+}
+
+Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::string& data_dir,
+                                                 Random& random) {
+  TRY(files.make_directories(data_dir));
+  auto node = std::unique_ptr<NodeFile>(new NodeFile(files, data_dir));
+  node->lock_ = TRY(files.open(data_dir + "/lock", OpenMode::kCreate));
+  Status locked = node->lock_->try_lock(0, 1, LockKind::kExclusive);
+  if (!locked.ok()) {
+    if (locked.error().code() != ErrorCode::kBusy) return locked.error();
+    return Error(ErrorCode::kBusy, "another litefs runs on the data directory " + data_dir);
+  }
+  MutexLock lock(node->mutex_);
+  if (TRY(files.exists(node->path_))) {
+    Bytes text = TRY(files.read_all(node->path_, kNodeFileBytesMax));
+    node->identity_ = TRY(parse(std::string(text.begin(), text.end()), node->path_));
+    return node;
+  }
+  Identity identity;
+  identity.node = NodeId{random.nonzero_u64()};
+  TRY(node->store(identity));
+  return node;
+}
+
+Result<NodeFile::Identity> NodeFile::parse(const std::string& text, const std::string& path) {
+  Identity identity;
+  std::istringstream in(text);
+  std::string key, value;
+  bool known = false;
+  auto corrupt = [&](const std::string& why) { return Error(ErrorCode::kCorrupt, path + ": " + why); };
+  while (in >> key >> value) {
+    if (key == "litefs-node") {
+      if (value != "1") return Error(ErrorCode::kUnsupported, path + " is of a newer litefs");
+      known = true;
+    } else if (key == "node") {
+      identity.node.value = TRY(parse_hex16(value));
+    } else if (key == "cluster") {
+      identity.cluster = TRY(parse_hex16(value));
+    } else if (key == "epoch") {
+      if (value.find_first_not_of("0123456789") != std::string::npos || value.size() > 18) return corrupt("epoch '" + value + "'");
+      identity.epoch.value = std::stoull(value);
+    }
+  }
+  if (!known || identity.node.value == 0) return corrupt("it does not say which node this is");
+  return identity;
+}
+
+Status NodeFile::store(const Identity& identity) {
+  std::string text = "litefs-node 1\nnode " + hex16(identity.node.value) + "\ncluster " + hex16(identity.cluster) +
+                     "\nepoch " + std::to_string(identity.epoch.value) + "\n";
+  TRY(files_.write_atomically(path_, as_bytes(text)));
+  identity_ = identity;
+  return {};
+}
+
+NodeId NodeFile::node() {
+  MutexLock lock(mutex_);
+  return identity_.node;
+}
+
+uint64_t NodeFile::cluster() {
+  MutexLock lock(mutex_);
+  return identity_.cluster;
+}
+
+Epoch NodeFile::epoch() {
+  MutexLock lock(mutex_);
+  return identity_.epoch;
+}
+
+Status NodeFile::set_cluster(uint64_t cluster) {
+  MutexLock lock(mutex_);
+  Identity identity = identity_;
+  identity.cluster = cluster;
+  return store(identity);
+}
+
+Status NodeFile::raise_epoch(Epoch epoch) {
+  MutexLock lock(mutex_);
+  if (epoch <= identity_.epoch) return {};
+  Identity identity = identity_;
+  identity.epoch = epoch;
+  return store(identity);
+}
+
+}  // namespace litefs

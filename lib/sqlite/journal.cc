@@ -1,0 +1,165 @@
+#include "sqlite/journal.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "sqlite/header.h"
+
+namespace litefs {
+namespace {
+
+constexpr uint8_t kMagic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
+constexpr uint32_t kRecordsToEnd = 0xffffffff;
+constexpr size_t kSuperTailBytes = 16;      // length, checksum, magic
+constexpr size_t kSuperNameBytesMax = 512;  // MAX_PATHNAME of os_unix.c
+// The sector size of a process that has not read a header yet, on storage with power-safe overwrite.
+constexpr uint32_t kSectorBytesDefault = 512;
+constexpr uint32_t kSectorBytesMin = 32;
+constexpr uint32_t kSectorBytesMax = 65536;
+
+bool valid_sector_size(uint32_t bytes) {
+  return bytes >= kSectorBytesMin && bytes <= kSectorBytesMax && (bytes & (bytes - 1)) == 0;
+}
+
+uint32_t record_checksum(ByteView page, uint32_t seed) {
+  for (size_t i = page.size() - 200; i > 0; i = i > 200 ? i - 200 : 0) seed += page[i];
+  return seed;
+}
+
+using RecordVisitor = std::function<Status(Pgno, ByteView)>;
+
+// One pass over a journal's records, in order.
+class JournalReader {
+ public:
+  JournalReader(File& journal, const RecordVisitor& visit) : journal_(journal), visit_(visit) {}
+
+  // `begin` gets the first header before any record is visited.
+  Result<std::optional<JournalHeader>> run(const std::function<Status(const JournalHeader&)>& begin) {
+    size_ = TRY(journal_.info()).size_bytes;
+    std::optional<JournalHeader> first = TRY(read_header(kSectorBytesDefault));
+    if (!first) return first;
+    if (first->page_size == 0) {
+      return Error(ErrorCode::kUnsupported, journal_.path() + " does not say its page size");
+    }
+    // Who wrote this died before the header was synced, so before the database was touched.
+    if (!valid_page_size(first->page_size) || !valid_sector_size(first->sector_size)) {
+      return std::optional<JournalHeader>();
+    }
+    first_ = *first;
+    TRY(begin(first_));
+    record_.resize(first_.page_size + 8);
+    for (JournalHeader segment = first_;;) {
+      offset_ += first_.sector_size;
+      if (!TRY(read_records(segment))) return first;
+      uint64_t sector = first_.sector_size;
+      offset_ = (offset_ + sector - 1) / sector * sector;
+      std::optional<JournalHeader> next = TRY(read_header(first_.sector_size));
+      if (!next) return first;
+      segment = *next;
+    }
+  }
+
+ private:
+  // The header at offset_; nothing where the file has no room for its whole sector.
+  Result<std::optional<JournalHeader>> read_header(uint32_t sector_bytes) {
+    if (offset_ + sector_bytes > size_) return std::optional<JournalHeader>();
+    uint8_t bytes[kJournalHeaderBytes];
+    size_t n = TRY(journal_.read_at(offset_, bytes));
+    return JournalHeader::parse(ByteView(bytes, n));
+  }
+
+  // False: the journal ends here.
+  Result<bool> read_records(const JournalHeader& segment) {
+    uint64_t records = segment.records;
+    if (records == kRecordsToEnd) {
+      records = (size_ - std::min<uint64_t>(size_, first_.sector_size)) / record_.size();
+    }
+    for (uint64_t i = 0; i < records; ++i) {
+      size_t n = TRY(journal_.read_at(offset_, record_));
+      if (n < record_.size()) return false;
+      offset_ += record_.size();
+      Pgno pgno = load_be32(record_.data());
+      if (pgno == 0 || pgno == lock_page(first_.page_size)) return false;
+      // Before the checksum, as in SQLite: what is passed over need not be valid.
+      if (pgno > first_.original_size) continue;
+      ByteView page = ByteView(record_).subspan(4, first_.page_size);
+      uint32_t stored = load_be32(record_.data() + 4 + first_.page_size);
+      if (stored != record_checksum(page, segment.checksum_seed)) return false;
+      TRY(visit_(pgno, page));
+    }
+    return true;
+  }
+
+  File& journal_;
+  const RecordVisitor& visit_;
+  uint64_t size_ = 0;
+  uint64_t offset_ = 0;
+  JournalHeader first_;
+  Bytes record_;
+};
+
+// pager_truncate: cuts what is too long; lengthens only by whole pages.
+Status set_original_size(File& database, const JournalHeader& header) {
+  uint64_t now = TRY(database.info()).size_bytes;
+  uint64_t original = static_cast<uint64_t>(header.original_size) * header.page_size;
+  if (now > original || now + header.page_size <= original) TRY(database.truncate(original));
+  return {};
+}
+
+}  // namespace
+
+std::optional<JournalHeader> JournalHeader::parse(ByteView bytes) {
+  if (bytes.size() < kJournalHeaderBytes) return std::nullopt;
+  const uint8_t* p = bytes.data();
+  if (std::memcmp(p, kMagic, sizeof kMagic) != 0) return std::nullopt;
+  return JournalHeader{load_be32(p + 8), load_be32(p + 12), load_be32(p + 16), load_be32(p + 20),
+                       load_be32(p + 24)};
+}
+
+bool journal_is_active(ByteView first_bytes) {
+  ByteView header = first_bytes.first(std::min(first_bytes.size(), kJournalHeaderBytes));
+  return std::any_of(header.begin(), header.end(), [](uint8_t b) { return b != 0; });
+}
+
+Result<std::string> journal_super_name(File& journal) {
+  uint64_t size = TRY(journal.info()).size_bytes;
+  if (size < kSuperTailBytes) return std::string();
+  uint8_t tail[kSuperTailBytes];
+  TRY(journal.read_exactly(size - sizeof tail, tail));
+  uint32_t length = load_be32(tail);
+  if (length == 0 || length > kSuperNameBytesMax || length > size - sizeof tail) return std::string();
+  if (std::memcmp(tail + 8, kMagic, sizeof kMagic) != 0) return std::string();
+  std::string name(length, '\0');
+  TRY(journal.read_exactly(size - sizeof tail - length,
+                           MutableByteView(reinterpret_cast<uint8_t*>(name.data()), length)));
+  // Plain char on purpose: SQLite sums the machine's chars, signed or not.
+  uint32_t sum = 0;
+  for (char c : name) sum += static_cast<uint32_t>(c);
+  if (sum != load_be32(tail + 4)) return std::string();
+  return std::string(name.c_str());  // up to a zero byte, as SQLite reads it
+}
+
+Result<std::optional<JournalHeader>> read_journal(File& journal, const RecordVisitor& visit) {
+  return JournalReader(journal, visit).run([](const JournalHeader&) { return Status(); });
+}
+
+Result<bool> play_back_journal(File& journal, File& database) {
+  if (TRY(database.info()).size_bytes == 0) return false;
+  // What is read from the cache may not be on the device yet. It must be, before the database changes: a power
+  // cut in the middle of this is repaired by doing it again.
+  TRY(journal.sync());
+  uint32_t page_size = 0;
+  RecordVisitor restore = [&](Pgno pgno, ByteView original) {
+    return database.write_at(static_cast<uint64_t>(pgno - 1) * page_size, original);
+  };
+  std::optional<JournalHeader> header =
+      TRY(JournalReader(journal, restore).run([&](const JournalHeader& first) {
+        page_size = first.page_size;
+        return set_original_size(database, first);
+      }));
+  if (!header) return false;
+  TRY(database.sync());
+  return true;
+}
+
+}  // namespace litefs

@@ -1,0 +1,158 @@
+// A primary and a replica on loopback: how long, how many bytes.
+#include <unistd.h>
+
+#include <stdexcept>
+
+#include "bench/bench.h"
+#include "bench/proc.h"
+
+namespace litefs::bench {
+
+namespace {
+
+constexpr test::Millis kConvergence{120000};
+constexpr int64_t kLatencyPauseUs = 1000;
+constexpr int64_t kCatchUpPollUs = 500;
+constexpr int64_t kPacedPauseUs = 2000;
+
+std::string ms(double ns) { return short_number(ns / 1e6) + " ms"; }
+
+// Has the watcher on the replica wait for rows `last - count + 1` to `last` while the writer commits them.
+struct Observed {
+  std::vector<int64_t> committed;
+  std::vector<int64_t> visible;
+};
+Observed write_and_watch(Worker& writer, Worker& watcher, int64_t last, int64_t count, int64_t pause_us,
+                         int64_t poll_us) {
+  watcher.command("watch " + std::to_string(last) + " " + std::to_string(poll_us));
+  watcher.process().read_line(test::Millis(10000));
+  writer.command("insert " + std::to_string(count) + " " + std::to_string(pause_us));
+  Observed observed;
+  observed.committed = writer.times_answer();
+  observed.visible = watcher.times_answer();
+  if (observed.committed.size() != observed.visible.size()) {
+    throw std::runtime_error("the replica was not equal before the benchmark");
+  }
+  return observed;
+}
+
+void latency(const Options& options, test::Cluster& cluster) {
+  int64_t count = options.quick ? 200 : 3000;
+  Worker writer("insert", cluster.node(0).path("latency"));
+  Worker watcher("watch", cluster.node(1).path("latency"));
+  Observed observed = write_and_watch(writer, watcher, kSmallRows + count, count, kLatencyPauseUs, 0);
+  std::vector<double> latencies;
+  for (size_t i = 0; i < observed.committed.size(); i++) {
+    latencies.push_back(static_cast<double>(observed.visible[i] - observed.committed[i]));
+  }
+  Record("latency")
+      .text("unit", "ns")
+      .number("median", median(latencies))
+      .number("p90", percentile(latencies, 0.9))
+      .number("p99", percentile(latencies, 0.99))
+      .number("max", percentile(latencies, 1))
+      .number("samples", static_cast<double>(latencies.size()))
+      .print("latency          commit to visible: median " + ms(median(latencies)) + ", p99 " +
+             ms(percentile(latencies, 0.99)));
+}
+
+void catch_up(const Options& options, test::Cluster& cluster) {
+  int64_t count = options.quick ? 2000 : 20000;
+  int tries = options.quick ? 1 : 3;
+  Worker writer("insert", cluster.node(0).path("catch_up"));
+  Worker watcher("watch", cluster.node(1).path("catch_up"));
+  std::vector<double> times;
+  for (int i = 1; i <= tries; i++) {
+    Observed observed =
+        write_and_watch(writer, watcher, kSmallRows + count * i, count, 0, kCatchUpPollUs);
+    times.push_back(static_cast<double>(observed.visible.back() - observed.committed.back()));
+    double seconds = static_cast<double>(observed.committed.back() - observed.committed.front()) / 1e9;
+    cluster.wait_for_equal(kConvergence);
+    Record("catch_up")
+        .text("unit", "ns")
+        .number("transactions", static_cast<double>(count))
+        .number("time", times.back())
+        .number("writer_rate", static_cast<double>(count) / seconds)
+        .print("catch_up         " + ms(times.back()) + " after " + std::to_string(count) +
+               " transactions at " + short_number(static_cast<double>(count) / seconds) + "/s");
+  }
+}
+
+void wire_bytes(const Options& options, test::Cluster& cluster, const std::string& kind, int64_t pause_us) {
+  int64_t count = options.quick ? 500 : (pause_us ? 1000 : 5000);
+  test::Node& primary = cluster.node(0);
+  Worker writer(kind, primary.path("wire_" + kind));
+  cluster.wait_for_equal(kConvergence);
+  int64_t before = tcp_payload_sent(primary.process()->pid(), primary.port());
+  writer.command(kind + " " + std::to_string(count) + " " + std::to_string(pause_us));
+  writer.times_answer();
+  cluster.wait_for_equal(kConvergence);
+  int64_t after = tcp_payload_sent(primary.process()->pid(), primary.port());
+  double bytes = static_cast<double>(after - before) / static_cast<double>(count);
+  Record("wire_" + kind)
+      .text("unit", "bytes per transaction")
+      .number("pause_us", static_cast<double>(pause_us))
+      .number("bytes", bytes)
+      .print("wire_" + kind + "      " + short_number(bytes) + " bytes a transaction" +
+             (pause_us ? ", paced" : ", at full speed"));
+}
+
+void first_load(const Options& options) {
+  test::Cluster cluster(options.cluster(1));
+  cluster.start_primary();
+  run_builder("build_big", cluster.node(0).path("big"), options.big_bytes());
+  int tries = options.quick ? 1 : 5;
+  for (int i = 0; i < tries; i++) {
+    size_t index = cluster.add_node().index();
+    int64_t start = now_ns();
+    cluster.launch(index);
+    Worker reader("first_read", cluster.node(index).path("big"));
+    int64_t readable = reader.times_answer().at(0);
+    cluster.wait_for_equal(kConvergence);
+    double time = static_cast<double>(readable - start);
+    Record("first_load")
+        .text("unit", "ns")
+        .number("database_bytes", static_cast<double>(options.big_bytes()))
+        .number("time", time)
+        .print("first_load       " + ms(time) + " from exec to the first read of " +
+               short_number(static_cast<double>(options.big_bytes()) / 1e6) + " MB");
+    cluster.stop(index);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> replication_names() {
+  return {"latency", "catch_up", "wire_insert", "wire_update", "first_load"};
+}
+
+void run_replication(const Options& options) {
+  bool pair = options.wants("latency") || options.wants("catch_up") || options.wants("wire_insert") ||
+              options.wants("wire_update");
+  if (pair) {
+    test::Cluster cluster(options.cluster(2));
+    cluster.start_primary();
+    cluster.start_replica(1);
+    auto build = [&](const std::string& kind, const std::string& database) {
+      run_builder(kind, cluster.node(0).path(database));
+      cluster.wait_for_equal(kConvergence);
+    };
+    if (options.wants("latency")) {
+      build("build_small", "latency");
+      latency(options, cluster);
+    }
+    if (options.wants("catch_up")) {
+      build("build_small", "catch_up");
+      catch_up(options, cluster);
+    }
+    for (const std::string kind : {"insert", "update"}) {
+      if (!options.wants("wire_" + kind)) continue;
+      build(kind == "insert" ? "build_small" : "build_many", "wire_" + kind);
+      wire_bytes(options, cluster, kind, 0);
+      wire_bytes(options, cluster, kind, kPacedPauseUs);
+    }
+  }
+  if (options.wants("first_load")) first_load(options);
+}
+
+}  // namespace litefs::bench

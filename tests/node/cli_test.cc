@@ -1,0 +1,273 @@
+#include "fuse/cli.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "fuse/cli_config.h"
+#include "fuse/cli_log.h"
+#include "litefs/litefs.h"
+#include "node/status.h"
+#include "unix_server.h"
+
+namespace litefs {
+namespace {
+
+constexpr const char* kConfig = "fuse: {dir: /litefs}\ndata: {dir: /var/lib/litefs}\nlog: {level: error}\n";
+
+// A user's shell: a working directory, a home directory, and what the last command printed.
+class Shell {
+ public:
+  Shell() {
+    std::filesystem::create_directory(home());
+    setenv("HOME", home().c_str(), 1);
+    REQUIRE(chdir(dir_.path().c_str()) == 0);
+  }
+  ~Shell() { static_cast<void>(chdir("/") == 0); }
+
+  std::string path(const std::string& name) const { return dir_.file(name); }
+  std::string home() const { return dir_.file("home"); }
+  void write(const std::string& name, const std::string& text) { std::ofstream(dir_.file(name)) << text; }
+
+  // Runs litefs with these words; the exit code.
+  int litefs(std::vector<std::string> words) {
+    std::vector<const char*> argv = {"litefs"};
+    for (const std::string& word : words) argv.push_back(word.c_str());
+    std::ostringstream out_stream, err_stream;
+    options.reset();
+    int code = run_cli(static_cast<int>(argv.size()), argv.data(), {out_stream, err_stream},
+                       [&](const Options& given, const Log&, Signals& signals) -> Result<int> {
+                         options = given;
+                         signals.release();
+                         if (mount_error) return *mount_error;
+                         return 42;
+                       });
+    out = out_stream.str();
+    err = err_stream.str();
+    return code;
+  }
+
+  std::optional<Options> options;     // what mount was called with
+  std::optional<Error> mount_error;   // what it answers
+  std::string out, err;
+
+ private:
+  test::TempDir dir_;
+};
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST_CASE("help goes to the output, a wrong command line to the errors with exit code 2") {
+  Shell shell;
+  for (std::vector<std::string> words : {std::vector<std::string>{"help"}, {"-h"}, {"--help"}}) {
+    CHECK(shell.litefs(words) == 0);
+    CHECK(contains(shell.out, "litefs status"));
+    CHECK(shell.err.empty());
+  }
+  CHECK(shell.litefs({"help", "mount"}) == 0);
+  CHECK(contains(shell.out, "-config FILE"));
+  CHECK(shell.litefs({"status", "-help"}) == 0);
+  CHECK(contains(shell.out, "--json"));
+
+  struct Wrong {
+    std::vector<std::string> words;
+    const char* first_line;
+  };
+  const Wrong wrongs[] = {
+      {{"mnt"}, "litefs: unknown command 'mnt'\n"},
+      {{"help", "mnt"}, "litefs: unknown command 'mnt'\n"},
+      {{"mount", "-confg", "x"}, "litefs: unknown flag '-confg'\n"},
+      {{"mount", "x"}, "litefs: unexpected 'x'\n"},
+      {{"mount", "-config"}, "litefs: -config needs a value\n"},
+      {{"mount", "-config="}, "litefs: -config needs a value\n"},
+      {{"mount", "--"}, "litefs: no command after '--'\n"},
+      {{"status", "--json=yes"}, "litefs: -json takes no value\n"},
+      {{"status", "-config", "a", "-data", "b"}, "litefs: -config and -data exclude each other\n"},
+      {{"version", "-x"}, "litefs: unknown flag '-x'\n"},
+  };
+  for (const Wrong& wrong : wrongs) {
+    CHECK(shell.litefs(wrong.words) == 2);
+    CHECK_MESSAGE(shell.err.rfind(wrong.first_line, 0) == 0, shell.err);
+    CHECK(contains(shell.err, "Usage:"));
+    CHECK(shell.out.empty());
+  }
+  CHECK(shell.litefs({}) == 2);
+  CHECK(shell.err.rfind("litefs replicates", 0) == 0);
+}
+
+TEST_CASE("the version is the library's") {
+  Shell shell;
+  CHECK(shell.litefs({"version"}) == 0);
+  CHECK(shell.out == std::string("litefs ") + litefs_version() + "\n");
+  CHECK(shell.litefs({"--version"}) == 0);
+}
+
+TEST_CASE("mount takes its configuration in every spelling and ends with the node's exit code") {
+  Shell shell;
+  shell.write("a.yml", kConfig);
+  for (std::vector<std::string> words : {std::vector<std::string>{"mount", "-config", "a.yml"},
+                                         {"mount", "--config", "a.yml"},
+                                         {"mount", "-config=a.yml"},
+                                         {"mount", "--config=" + shell.path("a.yml")}}) {
+    CHECK(shell.litefs(words) == 42);
+    REQUIRE(shell.options);
+    CHECK(shell.options->fuse_dir == "/litefs");
+  }
+}
+
+TEST_CASE("the configuration is searched for where LiteFS does, the nearest first") {
+  Shell shell;
+  CHECK(shell.litefs({"mount"}) == 1);
+  CHECK_MESSAGE(shell.err.rfind("litefs: cannot start: no configuration file; looked for litefs.yml, ", 0) == 0, shell.err);
+  shell.write("home/litefs.yml", std::string(kConfig) + "http: {addr: ':1'}\n");
+  CHECK(shell.litefs({"mount"}) == 42);
+  CHECK(shell.options->listen.port == 1);
+  shell.write("litefs.yml", std::string(kConfig) + "http: {addr: ':2'}\n");
+  CHECK(shell.litefs({"mount"}) == 42);
+  CHECK(shell.options->listen.port == 2);
+}
+
+TEST_CASE("what stands after -- replaces exec, word by word") {
+  Shell shell;
+  shell.write("litefs.yml", std::string(kConfig) + "exec: other\n");
+  CHECK(shell.litefs({"mount", "--", "sh", "-c", "exit 3", "--", "-config"}) == 42);
+  REQUIRE(shell.options->exec.size() == 1);
+  CHECK(shell.options->exec[0].argv == std::vector<std::string>{"sh", "-c", "exit 3", "--", "-config"});
+}
+
+TEST_CASE("variables come from the environment, unless told not to") {
+  Shell shell;
+  shell.write("litefs.yml", std::string(kConfig) + "lease: {hostname: $LITEFS_TEST_NAME}\n");
+  unsetenv("LITEFS_TEST_NAME");
+  CHECK(shell.litefs({"mount"}) == 1);
+  CHECK(contains(shell.err, "litefs.yml:4: lease.hostname: the environment variable LITEFS_TEST_NAME is not set"));
+  setenv("LITEFS_TEST_NAME", "n1", 1);
+  CHECK(shell.litefs({"mount"}) == 42);
+  CHECK(shell.options->hostname == "n1");
+  CHECK(shell.litefs({"mount", "-no-expand-env"}) == 42);
+  CHECK(shell.options->hostname == "$LITEFS_TEST_NAME");
+}
+
+TEST_CASE("why it cannot start is one line") {
+  Shell shell;
+  CHECK(shell.litefs({"mount", "-config", "none.yml"}) == 1);
+  CHECK_MESSAGE(shell.err.rfind("litefs: cannot start: ", 0) == 0, shell.err);
+  CHECK(contains(shell.err, "none.yml"));
+  shell.write("litefs.yml", kConfig);
+  shell.mount_error = Error(ErrorCode::kBusy, "port 20202 is taken");
+  CHECK(shell.litefs({"mount"}) == 1);
+  CHECK(shell.err == "litefs: cannot start: port 20202 is taken\n");
+}
+
+TEST_CASE("a mount point inside the data directory is seen through symbolic links") {
+  Shell shell;
+  std::filesystem::create_directories(shell.path("data/sub"));
+  std::filesystem::create_directory_symlink(shell.path("data/sub"), shell.path("link"));
+  shell.write("litefs.yml", "fuse: {dir: link/mnt}\ndata: {dir: data}\n");
+  CHECK(shell.litefs({"mount"}) == 1);
+  CHECK_MESSAGE(contains(shell.err, "must be directories apart"), shell.err);
+}
+
+TEST_CASE("status asks the node for the form that is wanted") {
+  Shell shell;
+  std::filesystem::create_directory(shell.path("data"));
+  shell.write("litefs.yml", "fuse: {dir: mnt}\ndata: {dir: data}\n");
+  NodeStatus status;
+  status.hostname = "n1";
+  auto serve = [&status](int fd) {
+    test::UnixServer::write_all(fd, status_reply(status, test::UnixServer::read_request(fd), 0));
+  };
+  for (std::vector<std::string> words : {std::vector<std::string>{"status"},
+                                         {"status", "--json"},
+                                         {"status", "-data", "data"},
+                                         {"status", "-config", "litefs.yml", "-json"}}) {
+    bool json = words.back().find("json") != std::string::npos;
+    std::filesystem::remove(shell.path("data/status.sock"));
+    test::UnixServer node(shell.path("data"), kStatusSocketName, serve);
+    REQUIRE(chdir(shell.path("").c_str()) == 0);
+    CHECK(shell.litefs(words) == 0);
+    CHECK(shell.out == (json ? status_json(status) : status_text(status, 0)));
+    CHECK(shell.err.empty());
+  }
+}
+
+TEST_CASE("status without a node says so and names the data directory") {
+  Shell shell;
+  CHECK(shell.litefs({"status", "-data", "data/"}) == 1);
+  CHECK(shell.err == "litefs: no node runs with the data directory " + shell.path("data") + "\n");
+  CHECK(shell.litefs({"status"}) == 1);
+  CHECK(contains(shell.err, "litefs: no configuration file"));
+}
+
+TEST_CASE("an answer of nothing, and one that is an error, are failures") {
+  Shell shell;
+  {
+    test::UnixServer node(shell.path(""), kStatusSocketName, [](int) {});
+    CHECK(shell.litefs({"status", "-data", shell.path("")}) == 1);
+    CHECK(contains(shell.err, "is stopping"));
+  }
+  std::filesystem::remove(shell.path(kStatusSocketName));
+  test::UnixServer node(shell.path(""), kStatusSocketName, [](int fd) {
+    test::UnixServer::read_request(fd);
+    test::UnixServer::write_all(fd, "error: no\n");
+  });
+  CHECK(shell.litefs({"status", "-data", shell.path("")}) == 1);
+  CHECK(shell.err == "litefs: the node answers: no\n");
+}
+
+class FixedClock final : public Clock {
+ public:
+  int64_t monotonic_ns() override { return 0; }
+  int64_t wall_ms() override { return 1767323045678; }
+  int64_t boottime_ms() override { return 0; }
+  std::string boot_id() override { return ""; }
+};
+
+TEST_CASE("log lines have a time, a level, and nothing that steers a terminal") {
+  test::TempDir dir;
+  FixedClock clock;
+  auto lines = [&](bool timestamps) {
+    int fd = open(dir.file("log").c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    {
+      Log log(terminal_log_sink(clock, {.fd = fd, .timestamps = timestamps}));
+      log.debug("not shown");
+      log.info("replica connected").kv("node", "b");
+      log.warning("odd").kv("name", "\x1b[2J\n");
+      log.error("x");
+    }
+    close(fd);
+    std::ifstream in(dir.file("log"));
+    return std::string((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  };
+  CHECK(lines(true) ==
+        "2026-01-02T03:04:05.678Z INFO replica connected node=b\n"
+        "2026-01-02T03:04:05.678Z WARN odd name=\"?[2J \"\n"
+        "2026-01-02T03:04:05.678Z ERROR x\n");
+  CHECK(lines(false).rfind("INFO replica connected node=b\n", 0) == 0);
+}
+
+TEST_CASE("lines of many threads do not mix") {
+  test::TempDir dir;
+  FixedClock clock;
+  int fd = open(dir.file("log").c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  Log log(terminal_log_sink(clock, {.fd = fd, .timestamps = false}));
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&log] {
+      for (int i = 0; i < 500; ++i) log.info("line").kv("text", std::string(200, 'x'));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  close(fd);
+  std::ifstream in(dir.file("log"));
+  std::string line;
+  int count = 0;
+  for (; std::getline(in, line); ++count) REQUIRE(line == "INFO line text=" + std::string(200, 'x'));
+  CHECK(count == 2000);
+}
+
+}  // namespace
+}  // namespace litefs

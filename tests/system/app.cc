@@ -1,0 +1,202 @@
+// The applications of the system tests: processes that use SQLite and know nothing of liblitefs.
+//
+//   app init DB PAGE_SIZE            makes the workload's tables (workload.h)
+//   app write DB WRITER SEED SECONDS PROFILE COMMITTED
+//                                    commits transactions; prints how many
+//   app read DB SEED SECONDS         checks snapshots; prints "SNAPSHOTS FIRST LAST"
+//   app check DB                     checks one snapshot; prints its counter
+//   app sql DB                       one line of SQL from stdin at a time; answers "row VALUE|VALUE…" lines,
+//                                    then "ok" or "error CODE MESSAGE"; ends at the end of the input
+//   app dump DB FILE                 writes every table's rows in a fixed order, for comparing contents
+//   app pages DB FILE                writes the database's pages as SQLite sees them
+//   app cat FILE, app list DIR       print
+//   app remove FILE                  unlinks it
+//
+// Exit code 0: done; 1: a snapshot is no committed state; 2: wrong use; 3: SQLite or the system refused.
+// Every one ends by an alarm after LITEFS_APP_SECONDS_MAX seconds (default 120).
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <vector>
+
+#include "system/sql.h"
+#include "system/workload.h"
+
+namespace litefs::test {
+
+namespace {
+
+std::string one_line(std::string text) {
+  for (char& c : text) {
+    if (c == '\n') c = ' ';
+  }
+  return text;
+}
+
+void run_line(Sql& db, const std::string& line) {
+  const char* at = line.c_str();
+  while (*at) {
+    sqlite3_stmt* raw = nullptr;
+    const char* tail = nullptr;
+    if (sqlite3_prepare_v2(db.handle(), at, -1, &raw, &tail) != SQLITE_OK) {
+      throw SqlError(sqlite3_extended_errcode(db.handle()), sqlite3_errmsg(db.handle()));
+    }
+    sqlite3_finalize(raw);
+    if (raw) {
+      Statement statement(db, std::string(at, tail));
+      while (statement.step()) {
+        std::cout << "row ";
+        for (int i = 0; i < statement.columns(); i++) {
+          std::cout << (i ? "|" : "") << one_line(statement.literal(i));
+        }
+        std::cout << "\n";
+      }
+    }
+    at = tail;
+  }
+}
+
+int serve_sql(const std::string& path) {
+  std::unique_ptr<Sql> db;
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    try {
+      if (!db) db = std::make_unique<Sql>(path);
+      run_line(*db, line);
+      std::cout << "ok" << std::endl;
+    } catch (const SqlError& error) {
+      std::cout << "error " << error.code() << " " << one_line(error.what()) << std::endl;
+    }
+  }
+  return 0;
+}
+
+int dump(const std::string& path, const std::string& out_path) {
+  Sql db(path, SQLITE_OPEN_READWRITE);
+  std::ofstream out(out_path, std::ios::binary | std::ios::trunc);
+  db.exec("BEGIN");
+  std::vector<std::string> tables;
+  Statement schema(db, "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name");
+  while (schema.step()) {
+    out << schema.literal(0) << " " << schema.literal(1) << " " << schema.literal(2) << "\n";
+    if (schema.literal(0) == "table") tables.push_back(schema.literal(1));
+  }
+  for (const std::string& table : tables) {
+    Statement rows(db, "SELECT * FROM \"" + table + "\" ORDER BY 1, 2");
+    while (rows.step()) {
+      out << table;
+      for (int i = 0; i < rows.columns(); i++) out << "|" << rows.literal(i);
+      out << "\n";
+    }
+  }
+  return out.flush() ? 0 : 3;
+}
+
+// sqlite3_serialize reads the pages through the pager: WAL frames and database file, as one snapshot.
+int pages(const std::string& path, const std::string& out_path) {
+  Sql db(path, SQLITE_OPEN_READWRITE);
+  db.exec("BEGIN");
+  db.integer("SELECT count(*) FROM sqlite_schema");
+  sqlite3_int64 size = 0;
+  unsigned char* bytes = sqlite3_serialize(db.handle(), "main", &size, 0);
+  if (!bytes) throw SqlError(SQLITE_IOERR, "cannot read the pages of " + path);
+  std::ofstream out(out_path, std::ios::binary | std::ios::trunc);
+  out.write(reinterpret_cast<const char*>(bytes), size);
+  sqlite3_free(bytes);
+  return out.flush() ? 0 : 3;
+}
+
+int cat(const std::string& path) {
+  int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) throw std::runtime_error(path + ": " + std::strerror(errno));
+  char chunk[4096];
+  ssize_t got;
+  while ((got = read(fd, chunk, sizeof chunk)) > 0) std::cout.write(chunk, got);
+  if (got < 0) throw std::runtime_error(path + ": " + std::strerror(errno));
+  close(fd);
+  return 0;
+}
+
+int list(const std::string& path) {
+  DIR* directory = opendir(path.c_str());
+  if (!directory) throw std::runtime_error(path + ": " + std::strerror(errno));
+  while (dirent* entry = readdir(directory)) {
+    std::string name = entry->d_name;
+    if (name != "." && name != "..") std::cout << name << "\n";
+  }
+  closedir(directory);
+  return 0;
+}
+
+int remove(const std::string& path) {
+  if (unlink(path.c_str()) != 0) throw std::runtime_error(path + ": " + std::strerror(errno));
+  return 0;
+}
+
+int write(const std::vector<std::string>& words) {
+  WriterOptions options;
+  options.writer = std::stoll(words[2]);
+  options.seed = std::stoull(words[3]);
+  options.seconds = std::stod(words[4]);
+  options.profile = words[5];
+  options.committed_path = words[6];
+  std::cout << write_workload(words[1], options) << "\n";
+  return 0;
+}
+
+int read(const std::vector<std::string>& words) {
+  ReadReport report = read_workload(words[1], std::stod(words[3]), std::stoull(words[2]));
+  std::cout << report.snapshots << " " << report.first << " " << report.last << "\n";
+  return 0;
+}
+
+int check(const std::string& path) {
+  Sql db(path, SQLITE_OPEN_READWRITE);
+  std::mt19937_64 random(0);
+  std::cout << check_snapshot(db, random) << "\n";
+  return 0;
+}
+
+int run(const std::vector<std::string>& words) {
+  std::string verb = words.empty() ? "" : words[0];
+  if (verb == "init" && words.size() == 3) {
+    create_workload(words[1], std::stoi(words[2]));
+    return 0;
+  }
+  if (verb == "write" && words.size() == 7) return write(words);
+  if (verb == "read" && words.size() == 4) return read(words);
+  if (verb == "check" && words.size() == 2) return check(words[1]);
+  if (verb == "sql" && words.size() == 2) return serve_sql(words[1]);
+  if (verb == "dump" && words.size() == 3) return dump(words[1], words[2]);
+  if (verb == "pages" && words.size() == 3) return pages(words[1], words[2]);
+  if (verb == "cat" && words.size() == 2) return cat(words[1]);
+  if (verb == "list" && words.size() == 2) return list(words[1]);
+  if (verb == "remove" && words.size() == 2) return remove(words[1]);
+  std::cerr << "app: wrong use\n";
+  return 2;
+}
+
+}  // namespace
+
+}  // namespace litefs::test
+
+int main(int argc, char** argv) {
+  const char* seconds = getenv("LITEFS_APP_SECONDS_MAX");
+  alarm(seconds ? static_cast<unsigned>(atoi(seconds)) : 120);
+  signal(SIGTERM, [](int) { litefs::test::stop_workloads(); });
+  try {
+    return litefs::test::run(std::vector<std::string>(argv + 1, argv + argc));
+  } catch (const litefs::test::Violation& violation) {
+    std::cerr << "violation: " << violation.what() << std::endl;
+    return 1;
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << std::endl;
+    return 3;
+  }
+}

@@ -1,0 +1,151 @@
+// SIGKILL at random moments under load: nothing reported committed is lost, nobody hangs, the nodes converge.
+//
+// LITEFS_KILLS (default 3) is how often each kind of process is killed; the full bar is 50.
+#include <signal.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "system/system_test.h"
+
+using namespace litefs::test;
+
+namespace {
+
+constexpr size_t kWriters = 4;
+constexpr Millis kConvergence{60000};
+constexpr Millis kAppEnd{30000};
+
+class KillTest {
+ public:
+  KillTest() : cluster(cluster_options(2)), ledger(cluster, "db"), random_(test_seed()) {
+    cluster.start_primary();
+    cluster.start_replica(1);
+    cluster.run_app({"init", cluster.node(0).path("db"), "4096"});
+    cluster.wait_for_equal(kConvergence);
+  }
+
+  // Writers on the primary, a reader on the replica; none ends by itself.
+  void start_load() {
+    for (size_t i = 0; i < kWriters; i++) {
+      const char* profile = random_() % 2 ? "mixed" : "checkpoints";
+      apps_.push_back(ledger.spawn_writer(0, profile, random_()));
+      errors_.push_back(ledger.error_path());
+    }
+    errors_.push_back(cluster.scratch("reader.errors"));
+    apps_.push_back(cluster.spawn_app({"read", cluster.node(1).path("db"), std::to_string(random_()), "0"},
+                                      errors_.back()));
+  }
+
+  void random_moment(int64_t milliseconds_max) {
+    usleep(static_cast<useconds_t>(random_() % static_cast<uint64_t>(milliseconds_max * 1000)));
+  }
+
+  void kill_application() {
+    Process& victim = *apps_[random_() % kWriters];
+    victim.signal(SIGKILL);
+    victim.join(kAppEnd);
+  }
+
+  // Applications may have ended with an error, if `errors` says so; none may have seen a wrong snapshot, and
+  // none may hang.
+  void stop_load(bool errors) {
+    for (auto& app : apps_) app->signal(SIGTERM);
+    for (size_t i = 0; i < apps_.size(); i++) {
+      ExitStatus status = apps_[i]->join(kAppEnd);
+      bool expected = status.ok() || status.signal == SIGKILL || (errors && status.code == 3);
+      CHECK_MESSAGE(expected, status.text(), ": ", read_text_file(errors_[i]));
+    }
+    apps_.clear();
+    errors_.clear();
+  }
+
+  // What a connection from before a kill reads afterwards: an error, or nothing older than a new one sees.
+  void check_left_over(App& app, size_t node) {
+    App fresh = cluster.open(node, "db");
+    App::Answer newest = fresh.try_sql("SELECT hex(mark) FROM counter");
+    App::Answer left_over = app.try_sql("SELECT hex(mark) FROM counter");
+    if (newest.error == 0 && left_over.error == 0) CHECK(left_over.rows[0] >= newest.rows[0]);
+    fresh.close();
+    app.close();
+  }
+
+  // A number that is committed after every kill shows whether the database still takes writes.
+  void check_round() {
+    cluster.wait_for_state(0, "db", "ready", kConvergence);
+    auto writer = ledger.spawn_writer(0.2, "small", random_());
+    ExitStatus status = writer->join(kAppEnd);
+    CHECK_MESSAGE(status.ok(), status.text(), ": ", read_text_file(ledger.error_path()));
+    cluster.check_same("db", kConvergence);
+    ledger.check(0);
+    ledger.check(1);
+  }
+
+  void check_logs() {
+    for (size_t node : {0, 1}) {
+      CounterWalk walk = log_counters(cluster.node(node).data(), "db", cluster.scratch("log"));
+      for (const std::string& fault : walk.faults) FAIL_CHECK("node ", node, ": ", fault);
+    }
+  }
+
+  Cluster cluster;
+  Ledger ledger;
+
+ private:
+  std::mt19937_64 random_;
+  std::vector<std::unique_ptr<Process>> apps_;
+  std::vector<std::string> errors_;
+};
+
+int64_t kills() { return environment_number("LITEFS_KILLS", 3); }
+
+}  // namespace
+
+TEST_CASE("an application is killed: what it committed stays, the others go on") {
+  KillTest test;
+  for (int64_t i = 0; i < kills(); i++) {
+    test.start_load();
+    test.random_moment(800);
+    test.kill_application();
+    test.random_moment(200);
+    test.stop_load(false);
+    test.check_round();
+  }
+  test.check_logs();
+}
+
+TEST_CASE("a replica is killed: it catches up, and connections from before read nothing stale") {
+  KillTest test;
+  for (int64_t i = 0; i < kills(); i++) {
+    test.start_load();
+    App left_over = test.cluster.open(1, "db");
+    left_over.sql("SELECT * FROM counter");
+    test.random_moment(800);
+    test.cluster.kill9(1);
+    test.random_moment(300);
+    test.cluster.start_replica(1);
+    test.random_moment(100);
+    test.check_left_over(left_over, 1);
+    test.stop_load(true);
+    test.check_round();
+  }
+  test.check_logs();
+}
+
+TEST_CASE("the primary is killed: nothing reported committed is missing") {
+  KillTest test;
+  for (int64_t i = 0; i < kills(); i++) {
+    test.start_load();
+    App left_over = test.cluster.open(0, "db");
+    left_over.sql("SELECT * FROM counter");
+    test.random_moment(800);
+    test.cluster.kill9(0);
+    test.random_moment(300);
+    test.cluster.start_primary();
+    test.random_moment(100);
+    test.check_left_over(left_over, 0);
+    test.stop_load(true);
+    test.check_round();
+  }
+  test.check_logs();
+}

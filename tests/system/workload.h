@@ -1,0 +1,63 @@
+// The torture's data and its invariants: what writers do and what every snapshot must hold.
+//
+// Tables of one database:
+//   counter   one row: `mark`, kCounterMagic and the number of committed transactions (8 bytes big-endian), by
+//             which a change log can be searched for it; `link`, the end of the chain
+//   account   kAccounts rows whose balances always add up to kTotal
+//   entry     one row a transaction, the last kEntriesKept: n, writer, number and bytes of its items, and
+//             link(n) = mix(link(n - 1), n, writer)
+//   item      the rows of the last kItemEntries entries, of up to some thousand bytes, each with its sum
+// A snapshot in which any of it does not fit is no committed state. It knows nothing of liblitefs.
+// Thread rule: one thread each.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+
+#include "system/sql.h"
+
+namespace litefs::test {
+
+constexpr char kCounterMagic[] = "SPIKECTR";
+constexpr size_t kCounterMagicBytes = 8;
+constexpr int64_t kAccounts = 100;
+constexpr int64_t kTotal = 100 * kAccounts;
+constexpr int64_t kEntriesKept = 2000;
+constexpr int64_t kItemEntries = 300;
+
+// A snapshot that is no committed state, or one older than what was seen before.
+class Violation : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Makes the tables and switches the database to WAL.
+void create_workload(const std::string& path, int page_size);
+
+struct WriterOptions {
+  int64_t writer = 0;         // its name in `entry`
+  uint64_t seed = 0;
+  double seconds = 0;         // 0: no limit
+  int64_t transactions = 0;   // 0: no limit
+  std::string profile = "mixed";  // mixed, small (only small transactions) or checkpoints (small, and many of these)
+  std::string committed_path;     // each counter is appended here (8 bytes, native) once its COMMIT has returned
+};
+// Commits transactions until a limit or a SIGTERM; answers how many. SqlError: the database refused something
+// other than by SQLITE_BUSY.
+int64_t write_workload(const std::string& path, const WriterOptions& options);
+
+struct ReadReport {
+  int64_t snapshots = 0;
+  int64_t first = -1;  // counters seen
+  int64_t last = -1;
+};
+// Checks one snapshot; answers its counter.
+int64_t check_snapshot(Sql& db, std::mt19937_64& random);
+// Checks snapshots until the time is over or a SIGTERM comes.
+ReadReport read_workload(const std::string& path, double seconds, uint64_t seed);
+
+// Asks write_workload and read_workload to end; for a signal handler.
+void stop_workloads();
+
+}  // namespace litefs::test
