@@ -13,7 +13,6 @@
 
 #include "base/check.h"
 #include "env/file.h"
-#include "fuse/descriptor.h"
 #include "fuse/protocol.h"
 
 namespace litefs {
@@ -168,13 +167,14 @@ void Device::unregister_backing(int id) {
   (void)ioctl(fd_, kBackingClose, &argument);
 }
 
-int Device::invalidate_entry(const std::string& name) {
-  return fuse_lowlevel_notify_inval_entry(session_, FUSE_ROOT_ID, name.c_str(), name.size());
-}
-
-int Device::invalidate_inode(uint64_t id, bool pages) {
-  // A negative offset leaves the pages alone; length 0 means to the end.
-  return fuse_lowlevel_notify_inval_inode(session_, id, pages ? 0 : -1, 0);
+Result<Descriptor> Device::clone() const {
+  Descriptor fd(::open(kDevicePath, O_RDWR | O_CLOEXEC));
+  if (!fd.valid()) return device_error(errno);
+  uint32_t connection = static_cast<uint32_t>(fd_);
+  if (ioctl(fd.get(), kDeviceClone, &connection) != 0) {
+    return errno_error(errno, "opening the mount's connection once more");
+  }
+  return fd;
 }
 
 void Device::expect_end() { fuse_session_exit(session_); }

@@ -4,9 +4,10 @@
 // max_stack_depth), replies to OPEN and CREATE are written by operations_open.cc in full, and real
 // files are registered here. Everything else of the protocol is libfuse's.
 //
-// The descriptor of the device must be in no descriptor table but that of the threads that serve:
-// the kernel ends the connection, and with it every waiting request, when the last one is closed
-// (FUSE.md, section 8).
+// The descriptor of the device must be in no descriptor table but that of the threads that serve.
+// When the process is killed it closes with the last of them, which nothing can keep waiting in the
+// kernel, and with it every request that they have read is answered: so whoever waits for such a
+// request is freed, our own other threads first (FUSE.md, 8).
 //
 // Thread rule: handshake() before any other thread uses the device; the rest from any thread.
 #pragma once
@@ -19,6 +20,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "fuse/descriptor.h"
 #include "fuse/quiet_thread.h"
 
 struct fuse_lowlevel_ops;
@@ -60,9 +62,9 @@ class Device {
   int register_backing(int fd);
   void unregister_backing(int id);
 
-  // Kernel notifications; 0 or -errno. They may wait for requests that are being served.
-  int invalidate_entry(const std::string& name);
-  int invalidate_inode(uint64_t id, bool pages);
+  // Another descriptor of the same connection. When one of them is closed the kernel answers what
+  // was read through it; the connection ends with the last one.
+  Result<Descriptor> clone() const;
 
   // From here on libfuse says nothing about replies that the kernel no longer takes.
   void expect_end();

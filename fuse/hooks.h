@@ -2,7 +2,7 @@
 //
 // The mount itself (mount.h) is a pass-through of a flat directory of SQLite files; it knows open modes, the
 // kernel's caches, node ids and threads, and nothing of replication. Every request that DESIGN section 5 and
-// FUSE.md's table give a meaning is put to these hooks first; an error is the request's answer, by errno.h's
+// FUSE.md's table give a meaning is put to these hooks first; an error is the request's answer, by errno_table.h's
 // table. Hooks with no effect make the bare pass-through that the benchmarks compare with.
 //
 // Thread rule: called on serving threads, several at once; they may do disk I/O and take a database's
@@ -38,20 +38,25 @@ class MountHooks {
 
   // An application (not the node itself) opens or creates a file. `done` is called once, now or later, from any
   // thread, with the answer; while it waits, no serving thread is held. The mount answers kBusy itself when
-  // done is not called within its open deadline.
+  // done is not called within its open deadline; a later call has no effect, and may come after the mount is gone.
+  // Decide on a creation soon: until then the kernel has the directory locked, and every application that
+  // asks for a name that the kernel does not know, or makes or removes one, waits too.
   struct Opening {
     FileName file;
     bool write = false;   // O_RDWR or O_WRONLY
     bool create = false;  // the file does not exist yet
-    uint32_t pid = 0;
+    uint32_t pid = 0;     // the application's thread, as the mounting process numbers it
   };
   virtual void before_open(const Opening& opening, std::function<void(Status)> done) = 0;
   // The file has been opened, by whomever; called before the kernel gets its answer.
   virtual void opened(const FileName& file) = 0;
-  // The last open file of this name was closed.
+  // The last open file of this name was closed; those that were unlinked under this name count too. The kernel
+  // tells of a close some time after it. Files that are open when the mount stops are never told of.
+  // opened and closed of one name come one after the other, never at the same time.
   virtual void closed(const FileName& file) = 0;
 
-  // Before the bytes reach the real file. Passed-through files' writes are not seen.
+  // Before the bytes reach the real file. Passed-through files' writes are not seen. A -journal's write comes as the
+  // application made it (up to 1 MiB), a cached database's may come in pieces of pages.
   virtual Status before_write(const FileName& file, uint64_t offset_bytes, ByteView data) = 0;
   virtual Status before_resize(const FileName& file, uint64_t size_bytes) = 0;
   virtual Status before_sync(const FileName& file) = 0;
@@ -67,7 +72,10 @@ class MountHooks {
   // Those that exist now, for a listing of the root.
   virtual std::vector<std::string> virtual_names() = 0;
 
-  // Whether a database's file may be shown and looked up (false: the name does not exist for applications).
+  // Whether a database's file may be shown and looked up (false: the name does not exist for applications, and cannot be
+  // made: EBUSY). Asked of names that do not exist, too. The kernel may know the name from before: post
+  // Notifier::Change::kEntry when the answer changes from true. The node itself sees hidden files through MountClient.
+  // Must be quick, as every look-up asks.
   virtual bool is_visible(const FileName& file) = 0;
 };
 

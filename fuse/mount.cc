@@ -94,7 +94,7 @@ Status Mount::Core::serve() {
   TRY(device->handshake(deadline_in(kHandshakeMax)));
   TRY(check_passthrough(*device, directory.get(), options.backing_dir));
   pending->start();
-  notifier->start();
+  TRY(notifier->start());
   serving->start();
   MountClient::Answer answer = TRY(client->probe(path, options.client_call_max));
   if (answer.error != 0) return errno_error(answer.error, "asking the new mount on " + path);

@@ -1,7 +1,6 @@
 #include "fuse/mount_client.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -197,10 +196,8 @@ Result<std::unique_ptr<MountClient>> MountClient::start(const std::string& mount
 }
 
 void MountClient::run(State& state) {
-  Status started;
-  if (unshare(CLONE_FILES) != 0 || close_range(3, ~0U, 0) != 0) {
-    started = errno_error(errno, "giving the mount's client a descriptor table of its own");
-  }
+  Result<int> own = take_own_descriptors(-1);
+  Status started = own ? Status() : Status(own.error());
   {
     MutexLock lock(state.mutex);
     state.thread_id = gettid();

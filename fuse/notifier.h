@@ -39,7 +39,8 @@ class Notifier {
 
   Notifier(Device& device, NodeTable& nodes) : device_(device), nodes_(nodes) {}
 
-  void start();
+  // After the handshake.
+  Status start();
   // Queues a notification; one that is queued already is not queued again. kBusy: the queue is
   // full; kCancelled: the mount is stopping.
   Status post(Change change, const std::string& name);
@@ -69,8 +70,8 @@ class Notifier {
   using Key = std::pair<Change, std::string>;
 
   Result<std::shared_ptr<Item>> enqueue(Change change, const std::string& name);
-  void run();
-  Status tell_kernel(Change change, const std::string& name);
+  void run(int device);
+  Status tell_kernel(int device, Change change, const std::string& name);
 
   Device& device_;
   NodeTable& nodes_;
@@ -79,6 +80,7 @@ class Notifier {
   std::deque<std::shared_ptr<Item>> queue_ GUARDED_BY(mutex_);
   std::map<Key, std::shared_ptr<Item>> queued_ GUARDED_BY(mutex_);  // the same, by what they say
   bool stopping_ GUARDED_BY(mutex_) = false;
+  std::optional<Status> started_ GUARDED_BY(mutex_);
   std::unique_ptr<QuietThread> thread_;
 };
 

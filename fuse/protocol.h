@@ -53,12 +53,14 @@ struct CreateReply {
 };
 static_assert(sizeof(CreateReply) == sizeof(fuse_entry_out) + sizeof(OpenReply));
 
-// On the device: registers a real file for passthrough, and takes that back.
+// On the device: makes another descriptor of the same connection; registers a real file for
+// passthrough, and takes that back.
 struct BackingMap {
   int32_t fd;
   uint32_t flags;
   uint64_t padding;
 };
+constexpr unsigned long kDeviceClone = _IOR(229, 0, uint32_t);
 constexpr unsigned long kBackingOpen = _IOW(229, 1, BackingMap);
 constexpr unsigned long kBackingClose = _IOW(229, 2, uint32_t);
 

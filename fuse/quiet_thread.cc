@@ -1,9 +1,15 @@
 #include "fuse/quiet_thread.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
 
 #include "base/mutex.h"
+#include "env/file.h"
 #include "env/worker_pool.h"
 
 namespace litefs {
@@ -25,6 +31,16 @@ sigset_t signals_for_main() {
 }
 
 }  // namespace
+
+Result<int> take_own_descriptors(int keep) {
+  constexpr int kFirst = STDERR_FILENO + 1;
+  if (unshare(CLONE_FILES) == 0 &&
+      (keep < 0 || keep == kFirst || dup3(keep, kFirst, O_CLOEXEC) == kFirst) &&
+      close_range(keep < 0 ? kFirst : kFirst + 1, ~0U, 0) == 0) {
+    return keep < 0 ? -1 : kFirst;
+  }
+  return errno_error(errno, "giving a thread of the mount a descriptor table of its own");
+}
 
 QuietThread::QuietThread(const std::string& name, std::function<void()> body)
     : end_(std::make_shared<End>()) {

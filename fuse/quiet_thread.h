@@ -12,6 +12,8 @@
 #include <string>
 #include <thread>
 
+#include "base/result.h"
+
 namespace litefs {
 
 using Deadline = std::chrono::steady_clock::time_point;
@@ -19,6 +21,11 @@ using Deadline = std::chrono::steady_clock::time_point;
 inline Deadline deadline_in(std::chrono::milliseconds time) {
   return std::chrono::steady_clock::now() + time;
 }
+
+// Gives the calling thread a descriptor table of its own that holds standard input, output and
+// error and, where `keep` is a descriptor (-1: none), that one under the number that is returned
+// (-1: none). Other threads' tables do not change.
+Result<int> take_own_descriptors(int keep);
 
 class QuietThread {
  public:

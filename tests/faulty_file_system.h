@@ -93,6 +93,9 @@ class FaultyFileSystem final : public FileSystem {
     return run(
         kFaultRename, "rename " + from, [&] { return real_.rename(from, to); }, [] {});
   }
+  Status set_owner(const std::string& path, uint32_t uid, uint32_t gid, uint32_t mode) override {
+    return real_.set_owner(path, uid, gid, mode);
+  }
   Status make_directories(const std::string& path) override {
     return run(
         kFaultDirectory, "create " + path, [&] { return real_.make_directories(path); }, [] {});

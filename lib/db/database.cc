@@ -1,6 +1,7 @@
 #include "db/database.h"
 
 #include "db/snapshot_load.h"
+#include "env/process.h"
 #include "sqlite/header.h"
 
 namespace litefs {
@@ -181,8 +182,11 @@ Status Database::fence() {
       env_.log.warning("cannot tell whether old processes still write this database").error(free.error());
       continue;
     }
-    set_state(DatabaseState::kFenced, free.error().message());
-    return free.error();
+    std::string holders = process_list_text(processes_on_dead_mount({name(), name() + "-wal", name() + "-shm"}));
+    Error busy(ErrorCode::kBusy, holders.empty() ? free.error().message()
+                                                 : "open since before this start in " + holders);
+    set_state(DatabaseState::kFenced, busy.message());
+    return busy;
   }
   if (shm.ok()) {
     TRY(env_.files.remove(paths_.shm()));

@@ -343,6 +343,8 @@ class Database {
   std::atomic<bool> attached_{false};
   std::unique_ptr<WalWriter> writer_ GUARDED_BY(mutex_);
   std::unique_ptr<SnapshotLoad> load_ GUARDED_BY(mutex_);
+  int64_t load_started_ns_ GUARDED_BY(mutex_) = 0;
+  int64_t next_progress_log_ns_ GUARDED_BY(mutex_) = 0;
   std::unique_ptr<LogCursor> apply_cursor_ GUARDED_BY(mutex_);
   bool apply_cursor_waits_ GUARDED_BY(mutex_) = false;  // its entry has not been applied
   std::unique_ptr<File> incoming_ GUARDED_BY(mutex_);   // a large record on its way

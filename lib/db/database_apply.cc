@@ -187,6 +187,9 @@ Status Database::attach_writer() {
   files.database = TRY(env_.files.open(paths_.database(), OpenMode::kReadWrite));
   files.wal = TRY(env_.files.open(paths_.wal(), OpenMode::kCreate));
   files.shm = TRY(env_.files.open(paths_.shm(), OpenMode::kCreate));
+  FileInfo like = TRY(files.database->info());
+  TRY(env_.files.set_owner(paths_.wal(), like.uid, like.gid, like.mode));
+  TRY(env_.files.set_owner(paths_.shm(), like.uid, like.gid, like.mode));
   env_.observer.file_created(name() + "-wal");
   env_.observer.file_created(name() + "-shm");
   WalWriterOptions options;

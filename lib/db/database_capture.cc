@@ -61,6 +61,7 @@ void Database::tail_unlinked() {
 }
 
 Status Database::before_wal_unlink() {
+  if (env_.skip_drains) return {};
   TRY(drain(true));
   MutexLock lock(mutex_);
   const ControlState& state = control_->state();

@@ -6,6 +6,9 @@
 #include "sqlite/header.h"
 
 namespace litefs {
+namespace {
+constexpr int64_t kProgressLogNs = 5'000'000'000;
+}
 
 // The first record of a database, or one that replaces all of it: a new file, written aside, synced, renamed.
 Status Database::apply_create(RecordReader& reader) {
@@ -49,6 +52,13 @@ Status Database::rename_into_place(SnapshotLoad& copy) {
   state.planned_id = copy.id();
   state.planned_page_size = copy.page_size();
   control_->store(state);
+  // A database that was here keeps its owner; a new one gets that of the directory, so that whoever runs the
+  // applications decides by one chown who may use them.
+  Result<FileInfo> like = env_.files.info(paths_.database());
+  const bool is_new = !like.ok();
+  if (is_new) like = env_.files.info(directory_of(paths_.database()));
+  if (!like.ok()) return like.error();
+  TRY(env_.files.set_owner(paths_.load(), like.value().uid, like.value().gid, is_new ? 0664 : like.value().mode));
   TRY(remove_companions());
   TRY(env_.files.rename(paths_.load(), paths_.database()));
   TRY(env_.files.sync_directory(directory_of(paths_.database())));
@@ -161,6 +171,8 @@ Status Database::begin_load(DatabaseId id, const Position& start, uint64_t total
     TRY(keep_lost("the primary does not know its position " + position_text(control_->state().current.position)));
   }
   load_ = TRY(SnapshotLoad::create(env_.files, paths_.load(), id, start, total_bytes));
+  load_started_ns_ = env_.clock.monotonic_ns();
+  next_progress_log_ns_ = load_started_ns_ + kProgressLogNs;
   set_progress(0, std::max<uint64_t>(total_bytes, 1));
   set_state(DatabaseState::kLoading, "");
   env_.log.info("loading a copy from the primary").kv("database", name()).kv("bytes", total_bytes);
@@ -171,7 +183,20 @@ Status Database::load_pages(ByteView piece) {
   MutexLock lock(mutex_);
   if (!load_) return Error(ErrorCode::kInvalid, "a piece of a copy of '" + name() + "' that was not begun");
   TRY(load_->add_pages(piece));
-  set_progress(load_->loaded_bytes(), std::max(load_->total_bytes(), load_->loaded_bytes()));
+  const uint64_t total = std::max(load_->total_bytes(), load_->loaded_bytes());
+  set_progress(load_->loaded_bytes(), total);
+  const int64_t now_ns = env_.clock.monotonic_ns();
+  if (now_ns >= next_progress_log_ns_) {
+    const int64_t ms = std::max<int64_t>(1, (now_ns - load_started_ns_) / 1000000);
+    const uint64_t bytes_per_s = std::max<uint64_t>(1, load_->loaded_bytes() * 1000 / static_cast<uint64_t>(ms));
+    env_.log.info("loading")
+        .kv("database", name())
+        .kv("bytes", load_->loaded_bytes())
+        .kv("of", total)
+        .kv("bytes_per_s", bytes_per_s)
+        .kv("seconds_left", (total - load_->loaded_bytes()) / bytes_per_s);
+    next_progress_log_ns_ = now_ns + kProgressLogNs;
+  }
   return {};
 }
 
@@ -205,11 +230,6 @@ void Database::abort_load_locked() {
 
 Status Database::publish_load_when_complete() {
   if (!TRY(load_->complete())) return {};
-  int64_t started_ns = 0;
-  {
-    MutexLock lock(status_mutex_);
-    started_ns = info_.progress_started_ns;
-  }
   if (load_->size_pages() == 0) {
     TRY(log_->clear());
     apply_cursor_.reset();
@@ -224,7 +244,7 @@ Status Database::publish_load_when_complete() {
   env_.log.info("copy from the primary complete")
       .kv("database", name())
       .kv("bytes", load_->loaded_bytes())
-      .kv("ms", (env_.clock.monotonic_ns() - started_ns) / 1000000)
+      .kv("ms", (env_.clock.monotonic_ns() - load_started_ns_) / 1000000)
       .kv("position", position_text(control_->state().current.position));
   abort_load_locked();  // the file is in place or of no more use
   return {};

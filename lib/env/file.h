@@ -84,6 +84,8 @@ class FileSystem {
   virtual Status remove(const std::string& path) = 0;
   // Replaces `to` when it exists. Durable only after sync_directory.
   virtual Status rename(const std::string& from, const std::string& to) = 0;
+  // Owner, group and permissions (mode's low 9 bits).
+  virtual Status set_owner(const std::string& path, uint32_t uid, uint32_t gid, uint32_t mode) = 0;
   // Creates the directory and its parents; no error when it exists.
   virtual Status make_directories(const std::string& path) = 0;
   // Names of the entries, without "." and "..", sorted.

@@ -200,6 +200,12 @@ class PosixFileSystem final : public FileSystem {
     return {};
   }
 
+  Status set_owner(const std::string& path, uint32_t uid, uint32_t gid, uint32_t mode) override {
+    if (chown(path.c_str(), uid, gid) != 0) return errno_error(errno, "change the owner of " + path);
+    if (chmod(path.c_str(), mode & 0777) != 0) return errno_error(errno, "change the mode of " + path);
+    return {};
+  }
+
   Status make_directories(const std::string& path) override {
     for (size_t end = 1; end <= path.size(); ++end) {
       if (end != path.size() && path[end] != '/') continue;

@@ -120,13 +120,15 @@ Result<std::shared_ptr<LogReader>> open_reader(Database& database, DatabaseId id
   } else if (id != info.id) {
     return Error(ErrorCode::kDiverged, "it has another database of this name");
   }
+  std::optional<Position> oldest_before = TRY(database.oldest_in_log());
+  if (!oldest_before && position != info.position) {
+    return Error(ErrorCode::kNotFound, "the log is empty, and its position is not the database's");
+  }
   Result<std::unique_ptr<LogCursor>> cursor = database.read_log_after(position);
   if (!cursor.ok()) {
     if (cursor.error().code() != ErrorCode::kNotFound || nothing) return cursor.error();
     // Between the log's ends, but not in it: another history.
-    Result<std::optional<Position>> oldest = database.oldest_in_log();
-    bool behind = oldest.ok() && oldest.value() && position.before(*oldest.value());
-    return behind ? cursor.error()
+    return position.before(*oldest_before) ? cursor.error()
                   : Error(ErrorCode::kDiverged, "its position " + position_text(position) + " never was this database's");
   }
   auto reader = std::make_shared<LogReader>();

@@ -17,7 +17,8 @@ PrimarySession::PrimarySession(PrimaryHost& host, Owner& owner, Clock& clock, co
       stream_(std::move(stream)) {}
 
 void PrimarySession::start(ByteView received_bytes, int64_t now_ms) {
-  now_ms_ = started_ms_ = heard_ms_ = heartbeat_ms_ = now_ms;
+  now_ms_ = heartbeat_ms_ = now_ms;
+  watch_.start(now_ms);
   connected_wall_ms_ = clock_.wall_ms();
   stream_->set_low_water(options_.queue_bytes_max / 4);
   stream_->start(StreamEvents{.on_data = [this](ByteView data) { received(data); },
@@ -283,16 +284,13 @@ void PrimarySession::run_turns() {
 void PrimarySession::tick(int64_t now_ms) {
   if (phase_ == Phase::kEnded) return;
   now_ms_ = now_ms;
-  if (stream_->bytes_read() != heard_bytes_) {
-    heard_bytes_ = stream_->bytes_read();
-    heard_ms_ = now_ms;
-  }
-  if (phase_ != Phase::kStreaming && now_ms - started_ms_ >= options_.times.hello_deadline_ms) {
+  watch_.tick(now_ms, stream_->bytes_read(), options_.times);
+  if (phase_ != Phase::kStreaming && watch_.age_ms() >= options_.times.hello_deadline_ms) {
     return end(Error(ErrorCode::kTimedOut, "the replica did not introduce itself in time"));
   }
-  if (now_ms - heard_ms_ >= options_.times.dead_peer_ms) {
+  if (watch_.silence_ms() >= options_.times.dead_peer_ms) {
     return end(Error(ErrorCode::kTimedOut, "nothing heard from the replica for " +
-                                               std::to_string(now_ms - heard_ms_) + " ms"));
+                                               std::to_string(watch_.silence_ms()) + " ms"));
   }
   if (phase_ == Phase::kStreaming && now_ms - heartbeat_ms_ >= options_.times.heartbeat_ms) {
     heartbeat();

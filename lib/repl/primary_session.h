@@ -126,10 +126,8 @@ class PrimarySession final : private SenderContext {
   int64_t connected_wall_ms_ = 0;
 
   int64_t now_ms_ = 0;
-  int64_t started_ms_ = 0;
-  int64_t heard_ms_ = 0;
   int64_t heartbeat_ms_ = 0;
-  uint64_t heard_bytes_ = 0;
+  PeerWatch watch_;
 
   std::map<std::string, wire::DatabaseHeld> held_;  // while it is being told
   std::unordered_map<std::string, std::unique_ptr<DatabaseSender>> senders_;

@@ -31,7 +31,8 @@ void ReplicaSession::send(const F& frame) {
 }
 
 void ReplicaSession::start(int64_t now_ms) {
-  now_ms_ = started_ms_ = heard_ms_ = heartbeat_sent_ms_ = now_ms;
+  now_ms_ = heartbeat_sent_ms_ = now_ms;
+  watch_.start(now_ms);
   stream_->start(StreamEvents{
       .on_data = [this](ByteView data) { received(data); },
       .on_closed =
@@ -280,8 +281,8 @@ void ReplicaSession::pause() {
 void ReplicaSession::resume() {
   if (phase_ == Phase::kEnded || !paused_) return;
   paused_ = false;
-  heard_ms_ = now_ms_;  // the silence was ours
-  process();            // what had arrived before
+  watch_.excuse();
+  process();  // what had arrived before
   if (!paused_ && phase_ != Phase::kEnded) stream_->resume_reading();
 }
 
@@ -340,17 +341,14 @@ void ReplicaSession::goodbye(wire::GoodbyeReason reason, const std::string& text
 void ReplicaSession::tick(int64_t now_ms) {
   if (phase_ == Phase::kEnded) return;
   now_ms_ = now_ms;
-  if (stream_->bytes_read() != heard_bytes_ || paused_) {
-    heard_bytes_ = stream_->bytes_read();
-    heard_ms_ = now_ms;
+  watch_.tick(now_ms, stream_->bytes_read(), times_);
+  if (paused_) watch_.excuse();
+  if (phase_ == Phase::kWaiting && watch_.age_ms() >= times_.hello_deadline_ms) {
+    return end(Error(ErrorCode::kTimedOut, "the node at " + address() + " did not answer in time"));
   }
-  if (phase_ == Phase::kWaiting && now_ms - started_ms_ >= times_.hello_deadline_ms) {
-    return end(
-        Error(ErrorCode::kTimedOut, "the node at " + stream_->peer() + " did not answer in time"));
-  }
-  if (now_ms - heard_ms_ >= times_.dead_peer_ms) {
+  if (watch_.silence_ms() >= times_.dead_peer_ms) {
     return end(Error(ErrorCode::kTimedOut, "nothing heard from the primary for " +
-                                               std::to_string(now_ms - heard_ms_) + " ms"));
+                                               std::to_string(watch_.silence_ms()) + " ms"));
   }
   if (phase_ == Phase::kStreaming && now_ms - heartbeat_sent_ms_ >= times_.heartbeat_ms) {
     heartbeat_sent_ms_ = now_ms;

@@ -64,7 +64,7 @@ class ReplicaSession {
   const wire::Welcome& primary() const { return primary_; }
   const std::string& address() const { return stream_->peer(); }
   // Milliseconds since anything was heard from the primary, as of the last tick.
-  int64_t silence_ms() const { return now_ms_ - heard_ms_; }
+  int64_t silence_ms() const { return watch_.silence_ms(); }
   // Nothing for a database that the primary has not started.
   std::optional<ReplicaLag> lag(const std::string& name) const;
 
@@ -121,10 +121,8 @@ class ReplicaSession {
   wire::Welcome primary_;
 
   int64_t now_ms_ = 0;
-  int64_t started_ms_ = 0;
-  int64_t heard_ms_ = 0;
   int64_t heartbeat_sent_ms_ = 0;
-  uint64_t heard_bytes_ = 0;
+  PeerWatch watch_;
   int64_t beat_ms_ = 0;       // the last heartbeat, by our clock
   int64_t beat_wall_ms_ = 0;  // and by the primary's
 

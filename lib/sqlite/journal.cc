@@ -12,7 +12,8 @@ constexpr uint8_t kMagic[8] = {0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7};
 constexpr uint32_t kRecordsToEnd = 0xffffffff;
 constexpr size_t kSuperTailBytes = 16;      // length, checksum, magic
 constexpr size_t kSuperNameBytesMax = 512;  // MAX_PATHNAME of os_unix.c
-// The sector size of a process that has not read a header yet, on storage with power-safe overwrite.
+// The sector size of a process that has not read a header yet, on storage with power-safe
+// overwrite.
 constexpr uint32_t kSectorBytesDefault = 512;
 constexpr uint32_t kSectorBytesMin = 32;
 constexpr uint32_t kSectorBytesMax = 65536;
@@ -34,7 +35,8 @@ class JournalReader {
   JournalReader(File& journal, const RecordVisitor& visit) : journal_(journal), visit_(visit) {}
 
   // `begin` gets the first header before any record is visited.
-  Result<std::optional<JournalHeader>> run(const std::function<Status(const JournalHeader&)>& begin) {
+  Result<std::optional<JournalHeader>> run(
+      const std::function<Status(const JournalHeader&)>& begin) {
     size_ = TRY(journal_.info()).size_bytes;
     std::optional<JournalHeader> first = TRY(read_header(kSectorBytesDefault));
     if (!first) return first;
@@ -127,7 +129,8 @@ Result<std::string> journal_super_name(File& journal) {
   uint8_t tail[kSuperTailBytes];
   TRY(journal.read_exactly(size - sizeof tail, tail));
   uint32_t length = load_be32(tail);
-  if (length == 0 || length > kSuperNameBytesMax || length > size - sizeof tail) return std::string();
+  if (length == 0 || length > kSuperNameBytesMax || length > size - sizeof tail)
+    return std::string();
   if (std::memcmp(tail + 8, kMagic, sizeof kMagic) != 0) return std::string();
   std::string name(length, '\0');
   TRY(journal.read_exactly(size - sizeof tail - length,
@@ -145,8 +148,8 @@ Result<std::optional<JournalHeader>> read_journal(File& journal, const RecordVis
 
 Result<bool> play_back_journal(File& journal, File& database) {
   if (TRY(database.info()).size_bytes == 0) return false;
-  // What is read from the cache may not be on the device yet. It must be, before the database changes: a power
-  // cut in the middle of this is repaired by doing it again.
+  // What is read from the cache may not be on the device yet. It must be, before the database
+  // changes: a power cut in the middle of this is repaired by doing it again.
   TRY(journal.sync());
   uint32_t page_size = 0;
   RecordVisitor restore = [&](Pgno pgno, ByteView original) {

@@ -4,13 +4,14 @@
 //
 //   segments, each starting on a boundary of the first segment's sector size:
 //      0  magic d9 d5 05 f9 20 a1 63 d7, or zeros while records are not yet synced
-//      8  number of records, 0xffffffff: up to the end of the file (synchronous=OFF), 0 with a zero magic
+//      8  number of records; 0xffffffff: up to the end of the file (synchronous=OFF); 0 with a
+//         zero magic
 //     12  checksum seed    16  original size in pages    20  sector size    24  page size
 //     28  nothing up to the sector size
-//         records: page number, the page as it was, checksum (seed plus every 200th byte, counted from the
-//         page's end)
-//   at the end, for a transaction over several databases (each number in 4 bytes): number of the lock page, the
-//   super-journal's name, its length, the sum of its bytes, magic
+//         records: page number, the page as it was, checksum (seed plus every 200th byte, counted
+//         from the page's end)
+//   at the end, for a transaction over several databases (each number in 4 bytes): number of the
+//   lock page, the super-journal's name, its length, the sum of its bytes, magic
 //
 // Thread rule: plain functions.
 #pragma once
@@ -39,24 +40,26 @@ struct JournalHeader {
 
 constexpr size_t kJournalHeaderBytes = 28;
 
-// True when a journal of this content is part of a running or interrupted transaction: its first bytes are not
-// all zero (SQLite writes magic and count only when it syncs, the rest before).
+// True when a journal of this content is part of a running or interrupted transaction: its first
+// bytes are not all zero (SQLite writes magic and count only when it syncs, the rest before).
 bool journal_is_active(ByteView first_bytes);
 
 // The super-journal that the journal names; empty: none (readSuperJournal's checks).
 Result<std::string> journal_super_name(File& journal);
 
-// Visits the journal's valid records in order (page number, original page), by pager_playback's rules for a hot
-// journal: it ends at the first record that is cut, has a wrong checksum or an impossible page number; pages
-// beyond the original size are passed over. Answers the header of the first segment, or nothing when the journal
-// is not hot. Whether a super-journal that it names still exists, and is not empty, is the caller's to ask: without
-// it the transaction is committed. kUnsupported: a journal of SQLite before 3.5.8, which does not say its page size.
+// Visits the journal's valid records in order (page number, original page), by pager_playback's
+// rules for a hot journal: it ends at the first record that is cut, has a wrong checksum or an
+// impossible page number; pages beyond the original size are passed over. Answers the header of the
+// first segment, or nothing when the journal is not hot. Whether a super-journal that it names
+// still exists, and is not empty, is the caller's to ask: without it the transaction is committed.
+// kUnsupported: a journal of SQLite before 3.5.8, which does not say its page size.
 Result<std::optional<JournalHeader>> read_journal(
     File& journal, const std::function<Status(Pgno pgno, ByteView original)>& visit);
 
-// Rolls the database back as SQLite would: journal synced, original size, original pages, database synced. The
-// caller then removes the journal. Answers false when there was nothing to play back (not hot, or the database
-// is empty: SQLite then takes the journal for another database's). Nobody else may have the database open.
+// Rolls the database back as SQLite would: journal synced, original size, original pages, database
+// synced. The caller then removes the journal. Answers false when there was nothing to play back
+// (not hot, or the database is empty: SQLite then takes the journal for another database's). Nobody
+// else may have the database open.
 Result<bool> play_back_journal(File& journal, File& database);
 
 }  // namespace litefs

@@ -56,7 +56,8 @@ HeldLock::~HeldLock() { release(); }
 Status HeldLock::convert(LockKind kind) { return door_->try_lock(file_, start_, length_, kind); }
 
 void HeldLock::release() {
-  // Giving back a lock that is held fails only for a descriptor that is gone, and its locks went with it.
+  // Giving back a lock that is held fails only for a descriptor that is gone, and its locks went
+  // with it.
   if (door_) (void)door_->try_lock(file_, start_, length_, LockKind::kNone);
   door_ = nullptr;
 }

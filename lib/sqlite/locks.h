@@ -1,7 +1,7 @@
 // SQLite's lock bytes, and the door through which the node takes its own locks.
 //
-// Source: os_unix.c (unixLock, unixShmLock, unixLockSharedMemory) and wal.c of SQLite 3.40. Which locks the node
-// holds and when: DESIGN section 12.
+// Source: os_unix.c (unixLock, unixShmLock, unixLockSharedMemory) and wal.c of SQLite 3.40. Which
+// locks the node holds and when: DESIGN section 12.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +30,10 @@ constexpr uint64_t kDmsByte = 128;  // dead man's switch
 
 enum class LockFile { kDatabase, kShm };
 
-// Locks on one database's files, taken through the same door as its applications' (on a mount: through the
-// mount itself), as open-file-description locks: they belong to this object and end with it.
-// Thread rule: one thread at a time; calls may take as long as opening a file through the mount does, and
-// never wait for a lock.
+// Locks on one database's files, taken through the same door as its applications' (on a mount:
+// through the mount itself), as open-file-description locks: they belong to this object and end
+// with it. Thread rule: one thread at a time; calls may take as long as opening a file through the
+// mount does, and never wait for a lock.
 class LockDoor {
  public:
   virtual ~LockDoor() = default;
@@ -41,11 +41,14 @@ class LockDoor {
   virtual Status try_lock(LockFile file, uint64_t start, uint64_t length, LockKind kind) = 0;
 };
 
-// Locks on the real files themselves: for a node without a mount, and for tests. Opens `database_path` and
-// `database_path`-shm read-write (an exclusive lock asks for that) and creates the latter.
-Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files, const std::string& database_path);
+// Locks on the real files themselves: for a node without a mount, and for tests. Opens
+// `database_path` and `database_path`-shm read-write (an exclusive lock asks for that) and creates
+// the latter.
+Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files,
+                                                   const std::string& database_path);
 
-// A lock that is given back when this goes out of scope. The door outlives it. Thread rule: the door's.
+// A lock that is given back when this goes out of scope. The door outlives it. Thread rule: the
+// door's.
 class HeldLock {
  public:
   // kBusy when somebody else holds a conflicting lock.
@@ -55,7 +58,8 @@ class HeldLock {
   HeldLock& operator=(HeldLock&& other) noexcept;
   ~HeldLock();
 
-  // Exclusive to shared or back, without a moment in which it is not held; on an error it is as before.
+  // Exclusive to shared or back, without a moment in which it is not held; on an error it is as
+  // before.
   Status convert(LockKind kind);
 
  private:
@@ -69,8 +73,8 @@ class HeldLock {
   uint64_t length_;
 };
 
-// The database's SHARED lock by unixLock's protocol: a read lock on PENDING first, so that it is refused while
-// somebody waits for the readers to leave.
+// The database's SHARED lock by unixLock's protocol: a read lock on PENDING first, so that it is
+// refused while somebody waits for the readers to leave.
 Result<HeldLock> take_shared(LockDoor& door);
 
 }  // namespace litefs

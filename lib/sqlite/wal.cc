@@ -43,7 +43,9 @@ void WalAnchor::store(uint8_t* out) const {
 }
 
 WalAnchor WalAnchor::load(const uint8_t* in) {
-  return {{load_le32(in), load_le32(in + 4)}, load_le32(in + 8), {load_le32(in + 12), load_le32(in + 16)}};
+  return {{load_le32(in), load_le32(in + 4)},
+          load_le32(in + 8),
+          {load_le32(in + 12), load_le32(in + 16)}};
 }
 
 Result<std::optional<WalHeader>> WalHeader::parse(ByteView bytes) {
@@ -62,7 +64,8 @@ Result<std::optional<WalHeader>> WalHeader::parse(ByteView bytes) {
   if (header.checksum != load_checksum(p + 24)) return none;
   // After the checksum, as SQLite does: garbage is ignored, a future format is refused.
   if (load_be32(p + 4) != kWalFormatVersion) {
-    return Error(ErrorCode::kUnsupported, "WAL of unknown version " + std::to_string(load_be32(p + 4)));
+    return Error(ErrorCode::kUnsupported,
+                 "WAL of unknown version " + std::to_string(load_be32(p + 4)));
   }
   return std::optional<WalHeader>(header);
 }
@@ -101,14 +104,16 @@ Result<WalScanResult> scan_wal(File& wal, const WalHeader& header, const WalAnch
   WalChecksum running = result.end.checksum;
   uint32_t frame = from.frame + 1;
 
-  // Small reads first: a follower mostly finds one transaction, and behind it a generation's leftovers.
+  // Small reads first: a follower mostly finds one transaction, and behind it a generation's
+  // leftovers.
   size_t frames_max = std::max<size_t>(1, kWalScanBytes / header.frame_bytes());
   Bytes buffer;
   for (size_t frames = 1;; frames = std::min(frames * 2, frames_max)) {
     buffer.resize(frames * header.frame_bytes());
     size_t n = TRY(wal.read_at(header.frame_offset(frame), buffer));
     ByteView rest = ByteView(buffer).first(n);
-    for (; rest.size() >= header.frame_bytes(); rest = rest.subspan(header.frame_bytes()), ++frame) {
+    for (; rest.size() >= header.frame_bytes();
+         rest = rest.subspan(header.frame_bytes()), ++frame) {
       std::optional<WalFrame> meaning = WalFrame::verify(header, rest, running);
       if (!meaning) return result;
       if (meaning->commit_size != 0) {

@@ -1,10 +1,11 @@
 // SQLite's write-ahead log file: header, frames, checksums.
 //
-// Layout (wal.c, head comment): a 32-byte header (magic 0x377f0682 or …83, version 3007000, page size,
-// checkpoint sequence, salt-1, salt-2, checksum-1, checksum-2), then frames: a 24-byte header (page number,
-// size in pages for a commit frame else 0, salts, checksums) and a page. All big-endian. The checksum runs
-// over the header's first 24 bytes, then for each frame over its first 8 bytes and its page, on words in
-// the byte order that the magic's last bit says (0: little-endian). Thread rule: plain values.
+// Layout (wal.c, head comment): a 32-byte header (magic 0x377f0682 or …83, version 3007000, page
+// size, checkpoint sequence, salt-1, salt-2, checksum-1, checksum-2), then frames: a 24-byte header
+// (page number, size in pages for a commit frame else 0, salts, checksums) and a page. All
+// big-endian. The checksum runs over the header's first 24 bytes, then for each frame over its
+// first 8 bytes and its page, on words in the byte order that the magic's last bit says (0:
+// little-endian). Thread rule: plain values.
 #pragma once
 
 #include <functional>
@@ -57,8 +58,8 @@ struct WalHeader {
   WalSalts salts;
   WalChecksum checksum;  // of the header: the seed of the first frame's
 
-  // Nothing when the bytes are no valid header (too short, magic, page size, checksum): then SQLite ignores
-  // the whole file. Version other than 3007000 is kUnsupported.
+  // Nothing when the bytes are no valid header (too short, magic, page size, checksum): then SQLite
+  // ignores the whole file. Version other than 3007000 is kUnsupported.
   static Result<std::optional<WalHeader>> parse(ByteView bytes);
   void store(uint8_t* out) const;  // computes the checksum
 
@@ -73,16 +74,18 @@ struct WalFrame {
   Pgno pgno = 0;
   Pgno commit_size = 0;  // pages after the commit; 0: not a commit frame
 
-  // Checks salts, page number and running checksum of the frame at `frame` (header and page); nothing when
-  // it is not the next frame of this generation. Advances `running`.
-  static std::optional<WalFrame> verify(const WalHeader& header, ByteView frame, WalChecksum& running);
+  // Checks salts, page number and running checksum of the frame at `frame` (header and page);
+  // nothing when it is not the next frame of this generation. Advances `running`.
+  static std::optional<WalFrame> verify(const WalHeader& header, ByteView frame,
+                                        WalChecksum& running);
 };
 
-// Scans a WAL from `from` for committed frames, as SQLite's recovery (walIndexRecover) would see them.
-// `visit` gets each valid frame (number from 1, its meaning, its page); answers false to stop behind that frame.
-// Returns the anchor after the last *commit* frame reached, and the database size there (0: none was reached,
-// and the anchor is `from`). At frame 0 the header's checksum takes the place of `from`'s; salts other than the
-// header's name another generation, of which nothing is left to be found. Reads at most kWalScanBytes at once.
+// Scans a WAL from `from` for committed frames, as SQLite's recovery (walIndexRecover) would see
+// them. `visit` gets each valid frame (number from 1, its meaning, its page); answers false to stop
+// behind that frame. Returns the anchor after the last *commit* frame reached, and the database
+// size there (0: none was reached, and the anchor is `from`). At frame 0 the header's checksum
+// takes the place of `from`'s; salts other than the header's name another generation, of which
+// nothing is left to be found. Reads at most kWalScanBytes at once.
 constexpr size_t kWalScanBytes = 256 * 1024;
 struct WalScanResult {
   WalAnchor end;

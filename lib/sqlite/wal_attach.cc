@@ -6,7 +6,8 @@
 namespace litefs {
 namespace {
 
-// unixLockSharedMemory truncates to this, too short for a header: whoever meets it knows that it was on purpose.
+// unixLockSharedMemory truncates to this, too short for a header: whoever meets it knows that it
+// was on purpose.
 constexpr uint64_t kTruncatedShmBytes = 3;
 
 // WAL_CKPT, WAL_RECOVER and the read locks lie side by side.
@@ -16,12 +17,15 @@ constexpr uint64_t kRecoveryLocks = kDmsByte - kWalCheckpointLock;
 
 Result<std::unique_ptr<WalWriter>> WalWriter::attach(WalWriterFiles files,
                                                      std::unique_ptr<LockDoor> locks,
-                                                     const WalWriterOptions& options, Random& random) {
+                                                     const WalWriterOptions& options,
+                                                     Random& random) {
   CHECK(valid_page_size(options.page_size));
   auto state = std::make_unique<State>(std::move(files), std::move(locks), options, random);
-  // SHARED first: it keeps a closing connection from taking the files for its own and unlinking them.
+  // SHARED first: it keeps a closing connection from taking the files for its own and unlinking
+  // them.
   state->shared.emplace(TRY(take_shared(*state->locks)));
-  // Then WAL_WRITE: whoever is recovering the wal-index holds it, so from here on its header stays as it is.
+  // Then WAL_WRITE: whoever is recovering the wal-index holds it, so from here on its header stays
+  // as it is.
   state->write.emplace(TRY(state->lock_shm(kWalWriteLock, 1, LockKind::kExclusive)));
   TRY(state->join_shared_memory());
   state->index = TRY(WalIndexWriter::open(*state->files.shm));
@@ -30,9 +34,10 @@ Result<std::unique_ptr<WalWriter>> WalWriter::attach(WalWriterFiles files,
   return std::unique_ptr<WalWriter>(new WalWriter(std::move(state)));
 }
 
-// SQLite asks with F_GETLK whether somebody holds DMS; a door can only try. Exclusive first: granted, we are
-// alone and what the file holds may be from before a power cut. Shared after it was refused joins those who
-// hold it shared, and asking for exclusive once more covers a holder that died in between.
+// SQLite asks with F_GETLK whether somebody holds DMS; a door can only try. Exclusive first:
+// granted, we are alone and what the file holds may be from before a power cut. Shared after it was
+// refused joins those who hold it shared, and asking for exclusive once more covers a holder that
+// died in between.
 Status WalWriter::State::join_shared_memory() {
   Result<HeldLock> lock = lock_shm(kDmsByte, 1, LockKind::kExclusive);
   bool alone = lock.ok();
@@ -63,8 +68,8 @@ Error WalWriter::State::other_page_size(uint32_t found) const {
                                         " bytes, not " + std::to_string(options.page_size));
 }
 
-// Others have the wal-index open and it is valid: it says what is committed, even where the WAL goes on with a
-// commit that its writer did not live to publish.
+// Others have the wal-index open and it is valid: it says what is committed, even where the WAL
+// goes on with a commit that its writer did not live to publish.
 Status WalWriter::State::adopt(const WalIndexHeader& header) {
   published = header;
   if (header.max_frame == 0) return {};
@@ -86,8 +91,9 @@ Status WalWriter::State::adopt(const WalIndexHeader& header) {
   return {};
 }
 
-// walIndexRecover, but for the read locks: SQLite leaves the mark of a reader that is there as it is; we want
-// all readers gone, as nothing then depends on the rebuilt index being the one that they began with.
+// walIndexRecover, but for the read locks: SQLite leaves the mark of a reader that is there as it
+// is; we want all readers gone, as nothing then depends on the rebuilt index being the one that
+// they began with.
 Status WalWriter::State::recover() {
   HeldLock others = TRY(lock_shm(kWalCheckpointLock, kRecoveryLocks, LockKind::kExclusive));
   index->reset();
@@ -131,7 +137,8 @@ Status WalWriter::State::check_database() {
   Result<DatabaseHeader> header = DatabaseHeader::parse(page1);
   if (!header.ok()) return header.error().with_context(files.database->path());
   if (header.value().page_size != options.page_size || !header.value().is_wal()) {
-    return Error(ErrorCode::kInvalid, files.database->path() + " is not in WAL mode with page size " +
+    return Error(ErrorCode::kInvalid, files.database->path() +
+                                          " is not in WAL mode with page size " +
                                           std::to_string(options.page_size));
   }
   size_pages = published.size_pages;

@@ -16,7 +16,8 @@ struct PageFrame {
 };
 
 // The newest frame above `from` of each page, in ascending order of pages.
-std::vector<PageFrame> newest_frames(const WalIndexWriter& index, uint32_t from, uint32_t max_frame) {
+std::vector<PageFrame> newest_frames(const WalIndexWriter& index, uint32_t from,
+                                     uint32_t max_frame) {
   std::vector<PageFrame> frames;
   frames.reserve(max_frame - from);
   for (uint32_t frame = from + 1; frame <= max_frame; ++frame) {
@@ -50,7 +51,8 @@ Result<CheckpointOutcome> WalWriter::checkpoint(bool sync) {
   return CheckpointOutcome{max_frame, backfilled};
 }
 
-// The last frame that no reader's snapshot forbids to move. A mark that nobody holds is moved out of the way.
+// The last frame that no reader's snapshot forbids to move. A mark that nobody holds is moved out
+// of the way.
 Result<uint32_t> WalWriter::State::safe_frame() {
   uint32_t safe = published.max_frame;
   WalCheckpointInfo info = index->checkpoint_info();
@@ -73,7 +75,8 @@ Status WalWriter::State::backfill(uint32_t from, uint32_t to, bool sync) {
   // READ0 is held by readers that look at the database alone.
   Result<HeldLock> database_readers = lock_shm(wal_read_lock(0), 1, LockKind::kExclusive);
   if (!database_readers.ok()) {
-    return database_readers.error().code() == ErrorCode::kBusy ? Status() : database_readers.error();
+    return database_readers.error().code() == ErrorCode::kBusy ? Status()
+                                                               : database_readers.error();
   }
   index->set_backfill_attempted(to);
   // What overwrites the database must be recoverable from the WAL first.
@@ -83,7 +86,8 @@ Status WalWriter::State::backfill(uint32_t from, uint32_t to, bool sync) {
   uint64_t new_size = static_cast<uint64_t>(size_pages) * options.page_size;
   uint64_t frames_bytes = static_cast<uint64_t>(published.max_frame) * options.page_size;
   if (old_size + kGrowthSlackBytes + frames_bytes < new_size) {
-    return Error(ErrorCode::kCorrupt, files.wal->path() + " makes the database larger than its frames can");
+    return Error(ErrorCode::kCorrupt,
+                 files.wal->path() + " makes the database larger than its frames can");
   }
   if (!sync) database_unsynced = true;
   TRY(copy_pages(from, to));
@@ -105,8 +109,9 @@ Status WalWriter::State::backfill(uint32_t from, uint32_t to, bool sync) {
   return {};
 }
 
-// Copies the newest images of the pages whose newest frame lies in (from, to]. A page with a newer frame above
-// `to` is left: whoever reads it finds that frame, or one that its own snapshot keeps in the WAL.
+// Copies the newest images of the pages whose newest frame lies in (from, to]. A page with a newer
+// frame above `to` is left: whoever reads it finds that frame, or one that its own snapshot keeps
+// in the WAL.
 Status WalWriter::State::copy_pages(uint32_t from, uint32_t to) {
   std::vector<PageFrame> frames = newest_frames(*index, from, published.max_frame);
   size_t page_size = options.page_size;

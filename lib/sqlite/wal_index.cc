@@ -51,8 +51,8 @@ uint32_t hash_of(Pgno pgno) { return (pgno * 383) & (kSlots - 1); }
 uint32_t next_slot(uint32_t slot) { return (slot + 1) & (kSlots - 1); }
 
 WalChecksum header_checksum(const RawHeader& raw) {
-  return wal_checksum(false,
-                      ByteView(reinterpret_cast<const uint8_t*>(&raw), offsetof(RawHeader, checksum)), {});
+  return wal_checksum(
+      false, ByteView(reinterpret_cast<const uint8_t*>(&raw), offsetof(RawHeader, checksum)), {});
 }
 
 void seal(RawHeader& raw) {
@@ -123,7 +123,8 @@ void store_poisoned_wal_index(uint8_t out[2 * kWalIndexHeaderBytes]) {
   std::memcpy(out + sizeof raw, &raw, sizeof raw);
 }
 
-// One block's entries. Readers of other processes look at them while they change: slots are stored last.
+// One block's entries. Readers of other processes look at them while they change: slots are stored
+// last.
 struct WalIndexWriter::Table {
   uint8_t* pages;
   uint8_t* slots;
@@ -174,8 +175,8 @@ Status WalIndexWriter::map_blocks(size_t count) {
     uint64_t end = start + kWalIndexBlockBytes;
     uint64_t size = TRY(shm_.info()).size_bytes;
     if (size < end) {
-      // Write the zeros instead of truncating upwards, as SQLite does: a full disk then says so here, and not
-      // by SIGBUS when the mapping is touched.
+      // Write the zeros instead of truncating upwards, as SQLite does: a full disk then says so
+      // here, and not by SIGBUS when the mapping is touched.
       size = std::max(size, start);
       TRY(shm_.write_at(size, Bytes(static_cast<size_t>(end - size))));
     }
@@ -192,7 +193,8 @@ std::optional<WalIndexHeader> WalIndexWriter::header() const {
   std::memcpy(copies, data, kWalIndexHeaderBytes);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   std::memcpy(copies + kWalIndexHeaderBytes, data + kWalIndexHeaderBytes, kWalIndexHeaderBytes);
-  if (std::memcmp(copies, copies + kWalIndexHeaderBytes, kWalIndexHeaderBytes) != 0) return std::nullopt;
+  if (std::memcmp(copies, copies + kWalIndexHeaderBytes, kWalIndexHeaderBytes) != 0)
+    return std::nullopt;
   return parse_copy(copies);
 }
 
@@ -211,8 +213,9 @@ void WalIndexWriter::write_header(const WalIndexHeader& header) {
   uint8_t* data = blocks_[0]->data();
   uint8_t copy[kWalIndexHeaderBytes];
   header.store_copy(copy);
-  // A reader takes the first copy, then the second, and wants them equal: written in the other order, they are
-  // equal only when the whole header, and the entries stored before it, can be seen.
+  // A reader takes the first copy, then the second, and wants them equal: written in the other
+  // order, they are equal only when the whole header, and the entries stored before it, can be
+  // seen.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   std::memcpy(data + kWalIndexHeaderBytes, copy, sizeof copy);
   std::atomic_thread_fence(std::memory_order_seq_cst);
@@ -251,8 +254,8 @@ Status WalIndexWriter::append(uint32_t frame, Pgno pgno) {
   uint32_t slot = hash_of(pgno);
   for (uint32_t collisions = place; t.slot(slot) != 0; slot = next_slot(slot)) {
     if (collisions-- == 0) {
-      return Error(ErrorCode::kCorrupt, "the hash table of " + shm_.path() + " has no free slot for frame " +
-                                            std::to_string(frame));
+      return Error(ErrorCode::kCorrupt, "the hash table of " + shm_.path() +
+                                            " has no free slot for frame " + std::to_string(frame));
     }
   }
   t.set_page(place, pgno);

@@ -1,24 +1,26 @@
-// SQLite's wal-index (the -shm file): reading its header safely, and writing the whole of it as a WAL writer.
+// SQLite's wal-index (the -shm file): reading its header safely, and writing the whole of it as a
+// WAL writer.
 //
-// Layout (wal.c, head comment, and "WAL-INDEX FORMAT"), all in the machine's byte order but the salts, which
-// are the WAL header's bytes:
+// Layout (wal.c, head comment, and "WAL-INDEX FORMAT"), all in the machine's byte order but the
+// salts, which are the WAL header's bytes:
 //
-//     0  header: version (3007000), unused, change counter, initialised (1 byte), order of the checksummed
-//        words in the WAL (1 byte), page size (2 bytes, 65536 stored as 1), max_frame, size in pages, frame
-//        checksum (2 words), salts (2 words), checksum of the 40 bytes before it (2 words)
+//     0  header: version (3007000), unused, change counter, initialised (1 byte), order of the
+//        words in the WAL's checksums (1 byte), page size (2 bytes, 65536 stored as 1), max_frame,
+//        size in pages, frame checksum (2 words), salts (2 words), checksum of the 40 bytes before
+//        it (2 words)
 //    48  the header again; written before the first copy, read after it
-//    96  checkpoint info: nBackfill, five read marks, eight lock bytes (never stored to), nBackfillAttempted,
-//        unused
+//    96  checkpoint info: nBackfill, five read marks, eight lock bytes (never stored to),
+//        nBackfillAttempted, unused
 //   136  block 0 goes on with 4062 page numbers, one a frame, and a hash table of 8192 16-bit slots
 // 32768  each further block: 4096 page numbers and a hash table
 //
-// A slot holds the place of a frame in its block, counted from 1; 0 ends a chain. The hash of a page number
-// is (pgno * 383) mod 8192, collisions go to the next slot.
+// A slot holds the place of a frame in its block, counted from 1; 0 ends a chain. The hash of a
+// page number is (pgno * 383) mod 8192, collisions go to the next slot.
 //
-// Entries above max_frame mean nothing: readers pass over them, whoever appends next removes them (from the
-// block of max_frame at once, from a later block when its first entry is made). So entries may be made long
-// before their transaction is published, and left behind by a dead writer. Thread rule: a WalIndexWriter
-// belongs to one thread.
+// Entries above max_frame mean nothing: readers pass over them, whoever appends next removes them
+// (from the block of max_frame at once, from a later block when its first entry is made). So
+// entries may be made long before their transaction is published, and left behind by a dead writer.
+// Thread rule: a WalIndexWriter belongs to one thread.
 #pragma once
 
 #include <functional>
@@ -37,17 +39,19 @@ constexpr uint32_t kReadMarkUnused = 0xffffffff;
 struct WalIndexHeader {
   uint32_t change = 0;  // iChange
   bool big_endian_checksum = false;
-  uint32_t page_size = 0;  // decoded from szPage; may be 0 while max_frame is 0: no frame was ever seen
-  uint32_t max_frame = 0;  // mxFrame
-  Pgno size_pages = 0;     // nPage; 0 with max_frame 0: SQLite takes the database file's size
+  uint32_t page_size =
+      0;  // decoded from szPage; may be 0 while max_frame is 0: no frame was ever seen
+  uint32_t max_frame = 0;      // mxFrame
+  Pgno size_pages = 0;         // nPage; 0 with max_frame 0: SQLite takes the database file's size
   WalChecksum frame_checksum;  // running checksum after max_frame; means nothing while that is 0
   WalSalts salts;
 
   bool operator==(const WalIndexHeader&) const = default;
   WalAnchor anchor() const { return WalAnchor{salts, max_frame, frame_checksum}; }
 
-  // From the file's first 96 bytes. The first copy whose own checksum verifies and that is initialised, has the
-  // known version and a valid page size; nothing when neither is (being written, recovered, or poisoned).
+  // From the file's first 96 bytes. The first copy whose own checksum verifies and that is
+  // initialised, has the known version and a valid page size; nothing when neither is (being
+  // written, recovered, or poisoned).
   static std::optional<WalIndexHeader> parse(ByteView both_copies);
   void store_copy(uint8_t* out) const;  // one 48-byte copy, checksum included
 };
@@ -62,18 +66,21 @@ struct WalCheckpointInfo {
   static WalCheckpointInfo load(const uint8_t* in);
 };
 
-// The poison of the fence: both header copies with a valid checksum and a version that no SQLite knows, so
-// that every connection that maps this file answers SQLITE_CANTOPEN at its next statement.
+// The poison of the fence: both header copies with a valid checksum and a version that no SQLite
+// knows, so that every connection that maps this file answers SQLITE_CANTOPEN at its next
+// statement.
 void store_poisoned_wal_index(uint8_t out[2 * kWalIndexHeaderBytes]);
 
-// The wal-index as a writer sees it: blocks mapped from the file, which it grows. The file must not be
-// truncated while this lives: hold DMS. Machines whose memory pages are larger than a block are refused by map().
+// The wal-index as a writer sees it: blocks mapped from the file, which it grows. The file must not
+// be truncated while this lives: hold DMS. Machines whose memory pages are larger than a block are
+// refused by map().
 class WalIndexWriter {
  public:
   // Maps block 0 of `shm`, growing the file when it is shorter.
   static Result<std::unique_ptr<WalIndexWriter>> open(File& shm);
 
-  // What SQLite's readers accept: two equal, valid copies. Nothing also when a writer died between them.
+  // What SQLite's readers accept: two equal, valid copies. Nothing also when a writer died between
+  // them.
   std::optional<WalIndexHeader> header() const;
   WalCheckpointInfo checkpoint_info() const;
   // Publishes: second copy, barrier, first copy.
@@ -81,18 +88,20 @@ class WalIndexWriter {
   void set_backfilled(uint32_t frame);
   void set_backfill_attempted(uint32_t frame);
   void set_read_mark(int reader, uint32_t frame);
-  // Zeroes block 0: headers, checkpoint info, its entries. Those of later blocks go when they are first
-  // appended to.
+  // Zeroes block 0: headers, checkpoint info, its entries. Those of later blocks go when they are
+  // first appended to.
   void reset();
 
-  // Maps the blocks of frames 1 to `frame`, growing the file. What follows CHECKs that they are mapped.
+  // Maps the blocks of frames 1 to `frame`, growing the file. What follows CHECKs that they are
+  // mapped.
   Status map_to(uint32_t frame);
-  // Enters frame → page (walIndexAppend), after removing leftovers of a dead writer at and above `frame`
-  // (walCleanupHash). Maps what it needs. kCorrupt when the hash table is full of nonsense.
+  // Enters frame → page (walIndexAppend), after removing leftovers of a dead writer at and above
+  // `frame` (walCleanupHash). Maps what it needs. kCorrupt when the hash table is full of nonsense.
   Status append(uint32_t frame, Pgno pgno);
   // Removes entries above max_frame from its block.
   void clean_above(uint32_t max_frame);
-  // The newest frame ≤ max_frame that holds the page, and > min_frame; 0: none (sqlite3WalFindFrame).
+  // The newest frame ≤ max_frame that holds the page, and > min_frame; 0: none
+  // (sqlite3WalFindFrame).
   uint32_t find(Pgno pgno, uint32_t max_frame, uint32_t min_frame = 0) const;
   // The page number of frame `frame`, as the index says.
   Pgno page_of(uint32_t frame) const;

@@ -30,12 +30,14 @@ uint32_t WalWriter::frames_to_checkpoint() const {
   return max_frame - std::min(max_frame, state_->index->checkpoint_info().backfilled);
 }
 
-Status WalWriter::read_page(Pgno pgno, MutableByteView page) { return state_->read_page(pgno, page); }
+Status WalWriter::read_page(Pgno pgno, MutableByteView page) {
+  return state_->read_page(pgno, page);
+}
 
 Status WalWriter::State::read_page(Pgno pgno, MutableByteView page) {
   CHECK_EQ(page.size(), options.page_size);
-  // What is backfilled is in the database, and whoever moves more of the WAL there meanwhile moves what we find
-  // in the WAL itself.
+  // What is backfilled is in the database, and whoever moves more of the WAL there meanwhile moves
+  // what we find in the WAL itself.
   uint32_t backfilled = index->checkpoint_info().backfilled;
   uint32_t frame = index->find(pgno, published.max_frame, backfilled);
   if (frame != 0) return files.wal->read_exactly(frame_offset(frame) + kWalFrameHeaderBytes, page);
@@ -59,8 +61,9 @@ Status WalWriter::begin() {
   return {};
 }
 
-// walRestartLog. A reader that uses the WAL holds one of READ1 to READ4. WAL_CKPT keeps out a checkpointer of
-// another process that has read the old header, and would take the new generation's frames for the old one's.
+// walRestartLog. A reader that uses the WAL holds one of READ1 to READ4. WAL_CKPT keeps out a
+// checkpointer of another process that has read the old header, and would take the new generation's
+// frames for the old one's.
 Status WalWriter::State::restart_if_possible() {
   if (published.max_frame == 0) return {};
   if (index->checkpoint_info().backfilled != published.max_frame) return {};
@@ -78,8 +81,9 @@ Status WalWriter::State::restart_if_possible() {
   return {};
 }
 
-// walRestartHdr, but for its order: a death behind the header would leave nBackfill above max_frame, and readers
-// would pass over the new generation's frames. Before the header it only says that nothing is backfilled.
+// walRestartHdr, but for its order: a death behind the header would leave nBackfill above
+// max_frame, and readers would pass over the new generation's frames. Before the header it only
+// says that nothing is backfilled.
 void WalWriter::State::start_generation() {
   WalHeader header;
   header.page_size = options.page_size;
@@ -88,7 +92,8 @@ void WalWriter::State::start_generation() {
   header.salts = {load_be32(salt), load_be32(salt + 4)};
   if (wal_header) {
     header.checkpoint_sequence = wal_header->checkpoint_sequence + 1;
-    // After the index's, which is ahead of the file's where somebody restarted the WAL and wrote nothing.
+    // After the index's, which is ahead of the file's where somebody restarted the WAL and wrote
+    // nothing.
     header.salts.salt1 = published.salts.salt1 + 1;
   }
   uint8_t bytes[kWalHeaderBytes];
@@ -106,15 +111,15 @@ void WalWriter::State::start_generation() {
   generation = Generation::kBegun;
 }
 
-// After the index and without locks: whoever dies before it leaves an empty index over a generation that is in
-// the database already, and readers need not wait for the device.
+// After the index and without locks: whoever dies before it leaves an empty index over a generation
+// that is in the database already, and readers need not wait for the device.
 Status WalWriter::State::write_wal_header() {
   uint8_t bytes[kWalHeaderBytes];
   wal_header->store(bytes);
   TRY(files.wal->write_at(0, bytes));
-  // Else the head of the old generation might survive a power cut without its overwritten rest, and lay old
-  // pages over the database (SQLite's ticket ff5be73dee). Where the database itself is not synced, the owner
-  // has said that it brings both up again.
+  // Else the head of the old generation might survive a power cut without its overwritten rest, and
+  // lay old pages over the database (SQLite's ticket ff5be73dee). Where the database itself is not
+  // synced, the owner has said that it brings both up again.
   if (!database_unsynced) TRY(files.wal->sync());
   generation = Generation::kReady;
   return {};
@@ -127,7 +132,8 @@ Status WalWriter::add_page(Pgno pgno, ByteView page) {
   // Until this has gone well.
   s.phase = State::Phase::kFailed;
   if (pgno == 0 || pgno == lock_page(s.options.page_size)) {
-    return Error(ErrorCode::kInvalid, "page " + std::to_string(pgno) + " cannot be written to a WAL");
+    return Error(ErrorCode::kInvalid,
+                 "page " + std::to_string(pgno) + " cannot be written to a WAL");
   }
   if (!s.run.empty()) s.seal_last_frame(0);
   if (s.run.size() + s.frame_bytes() > std::max(kRunBytes, s.frame_bytes())) {
@@ -153,7 +159,8 @@ void WalWriter::State::seal_last_frame(Pgno commit_size) {
   store_be32(frame + 4, commit_size);
   bool big_endian = published.big_endian_checksum;
   running = wal_checksum(big_endian, ByteView(frame, 8), running);
-  running = wal_checksum(big_endian, ByteView(frame + kWalFrameHeaderBytes, options.page_size), running);
+  running =
+      wal_checksum(big_endian, ByteView(frame + kWalFrameHeaderBytes, options.page_size), running);
   store_be32(frame + 16, running.a);
   store_be32(frame + 20, running.b);
 }
@@ -181,7 +188,8 @@ Result<WalAnchor> WalWriter::prepare(Pgno size_after) {
     return Error(ErrorCode::kInvalid, "a transaction of no pages cannot be written to a WAL");
   }
   s.seal_last_frame(size_after);
-  // All that can fail but for the write itself: once a commit frame is in the file, a recovery publishes it.
+  // All that can fail but for the write itself: once a commit frame is in the file, a recovery
+  // publishes it.
   TRY(s.enter_run());
   s.phase = State::Phase::kPrepared;
   s.size_after = size_after;

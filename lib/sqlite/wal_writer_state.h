@@ -1,4 +1,5 @@
-// What the parts of WalWriter share: wal_attach.cc, wal_writer.cc, wal_checkpoint.cc. Not for anybody else.
+// What the parts of WalWriter share: wal_attach.cc, wal_writer.cc, wal_checkpoint.cc. Not for
+// anybody else.
 #pragma once
 
 #include <memory>
@@ -9,8 +10,8 @@
 namespace litefs {
 
 struct WalWriter::State {
-  State(WalWriterFiles files_in, std::unique_ptr<LockDoor> locks_in, const WalWriterOptions& options_in,
-        Random& random_in)
+  State(WalWriterFiles files_in, std::unique_ptr<LockDoor> locks_in,
+        const WalWriterOptions& options_in, Random& random_in)
       : files(std::move(files_in)),
         locks(std::move(locks_in)),
         options(options_in),
@@ -47,7 +48,8 @@ struct WalWriter::State {
     return HeldLock::take(*locks, LockFile::kShm, start, length, kind);
   }
 
-  // The order of these is the order of their end, backwards: the mapping goes before DMS, DMS before the files.
+  // The order of these is the order of their end, backwards: the mapping goes before DMS, DMS
+  // before the files.
   WalWriterFiles files;
   std::unique_ptr<LockDoor> locks;
   std::optional<HeldLock> shared;  // the database
@@ -73,11 +75,11 @@ struct WalWriter::State {
 
   enum class Phase { kIdle, kOpen, kPrepared, kFailed };
   Phase phase = Phase::kIdle;
-  Bytes run;                 // frames not written yet, the last one not sealed
-  uint32_t run_first = 0;    // frame number of the run's first
-  uint32_t entered = 0;      // frames up to here are in the wal-index
-  WalChecksum running;       // after the last sealed frame
-  Pgno size_after = 0;       // of the prepared transaction
+  Bytes run;               // frames not written yet, the last one not sealed
+  uint32_t run_first = 0;  // frame number of the run's first
+  uint32_t entered = 0;    // frames up to here are in the wal-index
+  WalChecksum running;     // after the last sealed frame
+  Pgno size_after = 0;     // of the prepared transaction
 };
 
 }  // namespace litefs

@@ -1,5 +1,6 @@
-// Slices of a few hundred milliseconds, one target after another, many rounds: what the machine does meanwhile
-// hits all targets alike, and each figure is a ratio to native SQLite in the same run.
+// Slices of a few hundred milliseconds, one target after another, many rounds: what the machine
+// does meanwhile hits all targets alike, and each figure is a ratio to native SQLite in the same
+// run.
 #include <signal.h>
 #include <unistd.h>
 
@@ -22,8 +23,9 @@ struct LocalBench {
   const char* worker;    // its kind
   const char* database;  // small or big
   int processes;
-  // SQLite asks for the database file's size in each read transaction while its WAL holds no frame; on a mount
-  // each such question after a passed-through read is a request (the kernel takes the access time to be stale).
+  // SQLite asks for the database file's size in each read transaction while its WAL holds no frame;
+  // on a mount each such question after a passed-through read is a request (the kernel takes the
+  // access time to be stale).
   bool empty_wal;
 };
 
@@ -48,7 +50,8 @@ struct Target {
 class Passthrough {
  public:
   Passthrough(const std::string& program, const std::string& directory) {
-    for (const char* name : {"/backing", "/mount"}) std::filesystem::create_directories(directory + name);
+    for (const char* name : {"/backing", "/mount"})
+      std::filesystem::create_directories(directory + name);
     test::SpawnOptions options;
     options.argv = {program, directory + "/backing", directory + "/mount"};
     process_ = test::Process::spawn(options);
@@ -67,7 +70,9 @@ class Passthrough {
 class LocalRun {
  public:
   LocalRun(const Options& options, bool with_replica)
-      : options_(options), with_replica_(with_replica), cluster_(options.cluster(with_replica ? 2 : 1)) {
+      : options_(options),
+        with_replica_(with_replica),
+        cluster_(options.cluster(with_replica ? 2 : 1)) {
     targets_.push_back({"native", cluster_.scratch("native")});
     std::filesystem::create_directories(targets_[0].directory);
     if (!options.passthrough.empty()) {
@@ -86,7 +91,8 @@ class LocalRun {
     build(bench.database);
     // Opened now, in WAL: so the mount passes the files through.
     std::vector<std::vector<Worker>> workers;
-    std::vector<Worker> idle;  // each has committed something, so that the WAL is there and holds frames
+    std::vector<Worker>
+        idle;  // each has committed something, so that the WAL is there and holds frames
     for (const Target& target : targets_) {
       if (!bench.empty_wal) {
         idle.emplace_back("update", target.directory + "/" + bench.database);
@@ -164,9 +170,11 @@ class LocalRun {
       for (size_t i = 0; i < own.size(); i++) paired.push_back(own[i] / native[i]);
       double ratio = median(own) / median(native);
       char summary[160];
-      snprintf(summary, sizeof summary, "%-20s %-12s %10s/s  ratio %.2f  (paired %.2f, %.2f to %.2f)%s",
-               name.c_str(), target.name.c_str(), short_number(median(own)).c_str(), ratio, median(paired),
-               percentile(paired, 0), percentile(paired, 1), with_replica_ ? "  with a replica" : "");
+      snprintf(summary, sizeof summary,
+               "%-20s %-12s %10s/s  ratio %.2f  (paired %.2f, %.2f to %.2f)%s", name.c_str(),
+               target.name.c_str(), short_number(median(own)).c_str(), ratio, median(paired),
+               percentile(paired, 0), percentile(paired, 1),
+               with_replica_ ? "  with a replica" : "");
       Record(name)
           .number("replica", with_replica_)
           .text("target", target.name)

@@ -1,6 +1,8 @@
-// litefs-bench: measures SQLite on native files, on a bare pass-through and on the litefs mount, and what
-// replication costs. JSON lines on stdout, a table on stderr; see usage(). Needs root and FUSE.
+// litefs-bench: measures SQLite on native files, on a bare pass-through and on the litefs mount,
+// and what replication costs. JSON lines on stdout, a table on stderr; see usage(). Needs root and
+// FUSE.
 #include <signal.h>
+#include <sqlite3.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -9,8 +11,6 @@
 #include <iostream>
 #include <sstream>
 #include <stdexcept>
-
-#include <sqlite3.h>
 
 #include "bench/bench.h"
 
@@ -33,17 +33,20 @@ std::vector<std::string> all_names() {
 }
 
 void usage() {
-  std::cerr << "usage: litefs-bench [--only NAME[,NAME]…] [--replica no|yes|both] [--rounds N] [--slice-ms N]\n"
-               "                    [--quick] [--litefs PATH] [--passthrough PATH] [--directory DIR]\n"
-               "Without --litefs and --passthrough the programs of the same build are taken.\n"
-               "names: "
-            << joined(all_names()) << "\n";
+  std::cerr
+      << "usage: litefs-bench [--only NAME[,NAME]…] [--replica no|yes|both] [--rounds N] "
+         "[--slice-ms N]\n"
+         "                    [--quick] [--litefs PATH] [--passthrough PATH] [--directory DIR]\n"
+         "Without --litefs and --passthrough the programs of the same build are taken.\n"
+         "names: "
+      << joined(all_names()) << "\n";
 }
 
-// A program of the build that this one is of: BUILD/fuse/NAME beside BUILD/tests/bench/litefs-bench.
+// A program of the build that this one is of: BUILD/NAME, where this is
+// BUILD/tests/bench/litefs-bench.
 std::string of_this_build(const std::string& name) {
   std::filesystem::path own = std::filesystem::read_symlink("/proc/self/exe");
-  std::filesystem::path path = own.parent_path().parent_path().parent_path() / "fuse" / name;
+  std::filesystem::path path = own.parent_path().parent_path().parent_path() / name;
   return access(path.c_str(), X_OK) == 0 ? path.string() : "";
 }
 
@@ -57,8 +60,8 @@ std::vector<std::string> split(const std::string& text) {
 
 Options parse(const std::vector<std::string>& words) {
   Options options;
-  options.litefs = of_this_build("litefs");
-  options.passthrough = of_this_build("litefs-passthrough");
+  options.litefs = of_this_build("fuse/litefs");
+  options.passthrough = of_this_build("fuse/litefs-passthrough");
   for (size_t i = 0; i < words.size(); i++) {
     const std::string& word = words[i];
     if (word == "--quick") {
@@ -69,14 +72,22 @@ Options parse(const std::vector<std::string>& words) {
     }
     if (i + 1 == words.size()) throw std::invalid_argument(word + " is unknown or needs a value");
     const std::string& value = words[++i];
-    if (word == "--only") options.only = split(value);
-    else if (word == "--replica") options.replica = value;
-    else if (word == "--rounds") options.rounds = std::stoi(value);
-    else if (word == "--slice-ms") options.slice_ms = std::stoi(value);
-    else if (word == "--litefs") options.litefs = value;
-    else if (word == "--passthrough") options.passthrough = value;
-    else if (word == "--directory") options.directory = value;
-    else throw std::invalid_argument(word + " is unknown");
+    if (word == "--only")
+      options.only = split(value);
+    else if (word == "--replica")
+      options.replica = value;
+    else if (word == "--rounds")
+      options.rounds = std::stoi(value);
+    else if (word == "--slice-ms")
+      options.slice_ms = std::stoi(value);
+    else if (word == "--litefs")
+      options.litefs = value;
+    else if (word == "--passthrough")
+      options.passthrough = value;
+    else if (word == "--directory")
+      options.directory = value;
+    else
+      throw std::invalid_argument(word + " is unknown");
   }
   std::vector<std::string> names = all_names();
   for (const std::string& name : options.only) {
@@ -88,7 +99,8 @@ Options parse(const std::vector<std::string>& words) {
 }
 
 bool wants_any(const Options& options, const std::vector<std::string>& names) {
-  return std::any_of(names.begin(), names.end(), [&](const std::string& n) { return options.wants(n); });
+  return std::any_of(names.begin(), names.end(),
+                     [&](const std::string& n) { return options.wants(n); });
 }
 
 void run(const Options& options) {
@@ -123,7 +135,7 @@ test::ClusterOptions Options::cluster(size_t nodes) const {
   test::ClusterOptions cluster;
   cluster.nodes = nodes;
   cluster.litefs = litefs;
-  cluster.application = of_this_build("../tests/system/app");
+  cluster.application = of_this_build("tests/system/app");
   cluster.parent = directory;
   int exceptions = std::uncaught_exceptions();
   cluster.failed = [exceptions] { return std::uncaught_exceptions() > exceptions; };

@@ -12,7 +12,8 @@ namespace litefs::bench {
 std::vector<pid_t> process_tree(pid_t root);
 
 struct Memory {
-  int64_t resident_bytes = 0;      // VmRSS, added up: pages shared between the processes count several times
+  int64_t resident_bytes =
+      0;  // VmRSS, added up: pages shared between the processes count several times
   int64_t proportional_bytes = 0;  // Pss
 };
 Memory memory_of(const std::vector<pid_t>& processes);
@@ -20,7 +21,8 @@ Memory memory_of(const std::vector<pid_t>& processes);
 // CPU time of all threads, ns.
 int64_t cpu_ns(const std::vector<pid_t>& processes);
 
-// Bytes of TCP payload that the process's connections on its listening port have sent and got acknowledged.
+// Bytes of TCP payload that the process's connections on its listening port have sent and got
+// acknowledged.
 int64_t tcp_payload_sent(pid_t process, uint16_t port);
 
 }  // namespace litefs::bench

@@ -17,13 +17,14 @@ constexpr int64_t kPacedPauseUs = 2000;
 
 std::string ms(double ns) { return short_number(ns / 1e6) + " ms"; }
 
-// Has the watcher on the replica wait for rows `last - count + 1` to `last` while the writer commits them.
+// Has the watcher on the replica wait for rows `last - count + 1` to `last` while the writer
+// commits them.
 struct Observed {
   std::vector<int64_t> committed;
   std::vector<int64_t> visible;
 };
-Observed write_and_watch(Worker& writer, Worker& watcher, int64_t last, int64_t count, int64_t pause_us,
-                         int64_t poll_us) {
+Observed write_and_watch(Worker& writer, Worker& watcher, int64_t last, int64_t count,
+                         int64_t pause_us, int64_t poll_us) {
   watcher.command("watch " + std::to_string(last) + " " + std::to_string(poll_us));
   watcher.process().read_line(test::Millis(10000));
   writer.command("insert " + std::to_string(count) + " " + std::to_string(pause_us));
@@ -40,7 +41,8 @@ void latency(const Options& options, test::Cluster& cluster) {
   int64_t count = options.quick ? 200 : 3000;
   Worker writer("insert", cluster.node(0).path("latency"));
   Worker watcher("watch", cluster.node(1).path("latency"));
-  Observed observed = write_and_watch(writer, watcher, kSmallRows + count, count, kLatencyPauseUs, 0);
+  Observed observed =
+      write_and_watch(writer, watcher, kSmallRows + count, count, kLatencyPauseUs, 0);
   std::vector<double> latencies;
   for (size_t i = 0; i < observed.committed.size(); i++) {
     latencies.push_back(static_cast<double>(observed.visible[i] - observed.committed[i]));
@@ -66,7 +68,8 @@ void catch_up(const Options& options, test::Cluster& cluster) {
     Observed observed =
         write_and_watch(writer, watcher, kSmallRows + count * i, count, 0, kCatchUpPollUs);
     times.push_back(static_cast<double>(observed.visible.back() - observed.committed.back()));
-    double seconds = static_cast<double>(observed.committed.back() - observed.committed.front()) / 1e9;
+    double seconds =
+        static_cast<double>(observed.committed.back() - observed.committed.front()) / 1e9;
     cluster.wait_for_equal(kConvergence);
     Record("catch_up")
         .text("unit", "ns")
@@ -78,7 +81,8 @@ void catch_up(const Options& options, test::Cluster& cluster) {
   }
 }
 
-void wire_bytes(const Options& options, test::Cluster& cluster, const std::string& kind, int64_t pause_us) {
+void wire_bytes(const Options& options, test::Cluster& cluster, const std::string& kind,
+                int64_t pause_us) {
   int64_t count = options.quick ? 500 : (pause_us ? 1000 : 5000);
   test::Node& primary = cluster.node(0);
   Worker writer(kind, primary.path("wire_" + kind));
@@ -127,8 +131,8 @@ std::vector<std::string> replication_names() {
 }
 
 void run_replication(const Options& options) {
-  bool pair = options.wants("latency") || options.wants("catch_up") || options.wants("wire_insert") ||
-              options.wants("wire_update");
+  bool pair = options.wants("latency") || options.wants("catch_up") ||
+              options.wants("wire_insert") || options.wants("wire_update");
   if (pair) {
     test::Cluster cluster(options.cluster(2));
     cluster.start_primary();

@@ -43,11 +43,12 @@ std::string random_text(std::mt19937_64& random, size_t size) {
 void build(const std::string& path, int64_t rows, const std::function<std::string()>& value) {
   Sql db(path);
   db.exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL");
-  db.exec("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, v);"
-          "CREATE TABLE bulk(id INTEGER PRIMARY KEY, v);"
-          // How many rows are read and updated, whatever is inserted later.
-          "PRAGMA user_version=" +
-          std::to_string(rows));
+  db.exec(
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, v);"
+      "CREATE TABLE bulk(id INTEGER PRIMARY KEY, v);"
+      // How many rows are read and updated, whatever is inserted later.
+      "PRAGMA user_version=" +
+      std::to_string(rows));
   Statement insert(db, "INSERT INTO t VALUES(?1, 1000000, ?2)");
   for (int64_t id = 1; id <= rows;) {
     db.exec("BEGIN");
@@ -123,12 +124,16 @@ class Operations {
     db_.exec("COMMIT");
   }
   void mix_90_10() {
-    if (random_() % 10) point_read();
-    else one_row();
+    if (random_() % 10)
+      point_read();
+    else
+      one_row();
   }
 
  private:
-  int64_t random_row() { return 1 + static_cast<int64_t>(random_() % static_cast<uint64_t>(rows_)); }
+  int64_t random_row() {
+    return 1 + static_cast<int64_t>(random_() % static_cast<uint64_t>(rows_));
+  }
 
   Sql db_;
   int64_t rows_;
@@ -136,7 +141,9 @@ class Operations {
   std::unique_ptr<Statement> select_, update_, insert_, replace_;
 };
 
-void answer(const Slice& slice) { std::cout << slice.operations << " " << slice.seconds << std::endl; }
+void answer(const Slice& slice) {
+  std::cout << slice.operations << " " << slice.seconds << std::endl;
+}
 
 void answer(const std::vector<int64_t>& times) {
   std::ostringstream line;
@@ -148,7 +155,8 @@ using Operation = void (Operations::*)();
 
 Operation operation_of(const std::string& kind) {
   if (kind == "point_read") return &Operations::point_read;
-  if (kind == "one_row_normal" || kind == "one_row_full" || kind == "update") return &Operations::one_row;
+  if (kind == "one_row_normal" || kind == "one_row_full" || kind == "update")
+    return &Operations::one_row;
   if (kind == "insert_row" || kind == "insert") return &Operations::insert_row;
   if (kind == "rows_1000") return &Operations::rows_1000;
   if (kind == "update_200") return &Operations::update_200;
@@ -213,10 +221,13 @@ int run_watch(const std::string& path) {
     std::cout << "ready" << std::endl;
     while (seen < last) {
       int64_t id = newest_id();
-      if (id > seen) times.insert(times.end(), static_cast<size_t>(std::min(id, last) - seen), now_ns());
+      if (id > seen)
+        times.insert(times.end(), static_cast<size_t>(std::min(id, last) - seen), now_ns());
       seen = std::max(seen, id);
-      if (pause_us) usleep(static_cast<useconds_t>(pause_us));
-      else sched_yield();
+      if (pause_us)
+        usleep(static_cast<useconds_t>(pause_us));
+      else
+        sched_yield();
     }
     answer(times);
   }
@@ -272,7 +283,8 @@ std::vector<int64_t> Worker::times_answer(test::Millis timeout) {
 }
 
 void run_builder(const std::string& kind, const std::string& path, int64_t bytes) {
-  test::run_command({"/proc/self/exe", "worker", kind, path, std::to_string(bytes)}, test::Millis(600000));
+  test::run_command({"/proc/self/exe", "worker", kind, path, std::to_string(bytes)},
+                    test::Millis(600000));
 }
 
 int run_worker(const std::vector<std::string>& words) {
@@ -283,10 +295,14 @@ int run_worker(const std::vector<std::string>& words) {
     if (kind == "fsync") return run_fsync(path);
     if (kind == "watch") return run_watch(path);
     if (kind == "first_read") return run_first_read(path);
-    if (kind == "build_small") build_small(path);
-    else if (kind == "build_many") build_many(path);
-    else if (kind == "build_big") build_big(path, std::stoll(words.at(2)));
-    else return run_operations(kind, path);
+    if (kind == "build_small")
+      build_small(path);
+    else if (kind == "build_many")
+      build_many(path);
+    else if (kind == "build_big")
+      build_big(path, std::stoll(words.at(2)));
+    else
+      return run_operations(kind, path);
     return 0;
   } catch (const std::exception& error) {
     std::cerr << "worker: " << error.what() << std::endl;

@@ -1,6 +1,8 @@
-// The processes that a benchmark measures: `litefs-bench worker KIND PATH …`, ordinary SQLite applications.
+// The processes that a benchmark measures: `litefs-bench worker KIND PATH …`, ordinary SQLite
+// applications.
 //
-// Each reads one command a line and answers with one line. Slices ("run MILLISECONDS" → "OPERATIONS SECONDS"):
+// Each reads one command a line and answers with one line. Slices ("run MILLISECONDS" → "OPERATIONS
+// SECONDS"):
 //   point_read        autocommit SELECT of one row by its key, of kSmallRows
 //   one_row_normal, one_row_full, insert_row
 //                     autocommit: an UPDATE of one row, the same with synchronous=FULL, an INSERT
@@ -9,12 +11,13 @@
 //   mix_90_10         of ten operations nine point_read, one one_row_normal
 //   fsync             4096 bytes written to PATH-fsync, and fdatasync: the disk's own noise
 // Others:
-//   insert            "insert COUNT PAUSE_US" → times (ns) at which each COMMIT had returned; rows of 100 random bytes
-//   update            "update COUNT PAUSE_US" → the same, one-row updates
-//   watch             "watch ID PAUSE_US" → "ready", then times at which each row up to ID was first seen, polling
-//   first_read        opens and reads, again and again until it works; answers the time, without a command
-//   build_small, build_many, build_big BYTES
-//                     make a database in WAL at PATH, and end. The big one's content compresses about two to one
+//   insert            "insert COUNT PAUSE_US" → times (ns) at which each COMMIT had returned; rows
+//   of 100 random bytes update            "update COUNT PAUSE_US" → the same, one-row updates watch
+//   "watch ID PAUSE_US" → "ready", then times at which each row up to ID was first seen, polling
+//   first_read        opens and reads, again and again until it works; answers the time, without a
+//   command build_small, build_many, build_big BYTES
+//                     make a database in WAL at PATH, and end. The big one's content compresses
+//                     about two to one
 // Thread rule: its process has one thread.
 #pragma once
 

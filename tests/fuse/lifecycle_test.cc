@@ -52,9 +52,11 @@ void drop_capability(int capability) {
 }
 
 int forced_stat(const std::string& path) {
-  struct statx info;
-  return statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) == 0 ? 0
-                                                                                           : errno;
+  return in_process([&] {
+    struct statx info;
+    int result = statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info);
+    return result == 0 ? 0 : errno;
+  });
 }
 
 }  // namespace
@@ -195,6 +197,32 @@ TEST_CASE("a killed daemon ends at once though it uses its own mount") {
   CHECK(mount.start() == "ready");
   CHECK(mount.ask("door a.db") == "ok");
   CHECK(mount.ask("lock shm 120 1 exclusive") == "ok");
+}
+
+TEST_CASE("a killed daemon ends at once though a notification of its waits for a request") {
+  MountProcess mount;
+  write_file(mount.real("a.db"), std::string(8192, 'a'));
+  write_file(mount.at("b.db"), "content");
+  mount.ask("hold write a.db");
+  mount.ask("hold unlink b.db");
+  pid_t writer = fork_process([&] {
+    int fd = open(mount.at("a.db").c_str(), O_RDWR);
+    return pwrite(fd, "x", 1, 0) == 1 ? 0 : errno;
+  });
+  CHECK(mount.ask("held 1") == "ok");
+  SUBCASE("for a page") { CHECK(mount.ask("notify data a.db 100").find("timed out") == 0); }
+  SUBCASE("for the directory") {
+    pid_t remover = fork_process([&] { return unlink(mount.at("b.db").c_str()) == 0 ? 0 : errno; });
+    CHECK(mount.ask("held 2") == "ok");
+    CHECK(mount.ask("notify entry b.db 100").find("timed out") == 0);
+    CHECK(mount.kill_and_wait(kAtOnce));
+    int error = wait_process(remover, kAtOnce);
+    CHECK((error == ECONNABORTED || error == ENOTCONN));
+  }
+  CHECK(mount.kill_and_wait(kAtOnce));
+  int error = wait_process(writer, kAtOnce);
+  CHECK((error == ECONNABORTED || error == ENOTCONN));
+  CHECK(forced_stat(mount.mount_dir()) == ENOTCONN);
 }
 
 TEST_CASE("a daemon killed under load leaves nobody hanging") {

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -23,24 +22,23 @@ namespace litefs::test {
 
 namespace {
 
-// What the alarm has to clean up; one mount at a time is enough for these tests.
-volatile pid_t alarm_daemon = 0;
-char alarm_mount[PATH_MAX];
+constexpr int kTestMaxSeconds = 60;
 
-void on_alarm(int) {
-  const char text[] = "\nthe tests of the mount hang: killed\n";
-  (void)!write(2, text, sizeof text - 1);
-  if (alarm_daemon > 0) kill(alarm_daemon, SIGKILL);
-  if (alarm_mount[0]) umount2(alarm_mount, MNT_FORCE | MNT_DETACH);
-  _exit(1);
+// Frees a test that hangs, which may be in a system call on the mount where no signal reaches it:
+// ending the connection does. Lives until `lifeline` is closed.
+[[noreturn]] void watch(int lifeline, const std::string& mount_dir, pid_t test) {
+  pollfd wait = {lifeline, POLLIN, 0};
+  if (poll(&wait, 1, kTestMaxSeconds * 1000) == 0) {
+    const char text[] = "\nthe tests of the mount hang: killed\n";
+    (void)!write(2, text, sizeof text - 1);
+    umount2(mount_dir.c_str(), MNT_FORCE | MNT_DETACH);
+    kill(test, SIGKILL);
+  }
+  _exit(0);
 }
 
-void begin_child() {
-  // Children die with the test, also when that is killed.
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  signal(SIGALRM, SIG_DFL);
-  alarm(0);
-}
+// Children die with the test, also when that is killed.
+void begin_child() { prctl(PR_SET_PDEATHSIG, SIGKILL); }
 
 }  // namespace
 
@@ -49,22 +47,33 @@ MountProcess::MountProcess(MountProcessOptions options) : options_(options) {
   std::filesystem::create_directory(backing_dir());
   // So that other users get through to the mount.
   chmod(directory_.path().c_str(), 0755);
+  int pipes[2];
+  REQUIRE(pipe2(pipes, O_CLOEXEC) == 0);
+  pid_t test = getpid();
+  watcher_ = fork();
+  if (watcher_ == 0) {
+    dup2(pipes[0], 3);
+    close_range(4, ~0U, 0);
+    watch(3, mount_dir(), test);
+  }
+  close(pipes[0]);
+  lifeline_ = pipes[1];
   std::string started = start();
   REQUIRE_MESSAGE(started == "ready", started);
 }
 
 MountProcess::~MountProcess() {
-  if (pid_ > 0) kill_and_wait(std::chrono::milliseconds(5'000));
+  bool ended = kill_and_wait(std::chrono::milliseconds(5'000));
   while (umount2(mount_dir().c_str(), MNT_FORCE | MNT_DETACH) == 0) {
   }
+  // One that waits for its own mount goes now.
+  if (!ended) kill_and_wait(std::chrono::milliseconds(5'000));
   if (socket_ >= 0) close(socket_);
-  alarm(0);
+  close(lifeline_);
+  waitpid(watcher_, nullptr, 0);
 }
 
 std::string MountProcess::start() {
-  std::strncpy(alarm_mount, mount_dir().c_str(), sizeof alarm_mount - 1);
-  signal(SIGALRM, on_alarm);
-  alarm(60);
   if (socket_ >= 0) close(socket_);
   int pair[2];
   REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
@@ -84,7 +93,6 @@ std::string MountProcess::start() {
     close_range(4, ~0U, 0);
     run_test_daemon(socket, mount_options);
   }
-  alarm_daemon = pid_;
   close(pair[1]);
   return receive();
 }
@@ -112,12 +120,10 @@ int MountProcess::count(const std::string& hook, const std::string& name) {
 }
 
 bool MountProcess::kill_and_wait(std::chrono::milliseconds time_max) {
+  if (pid_ == 0) return true;
   kill(pid_, SIGKILL);
   bool ended = eventually([&] { return waitpid(pid_, nullptr, WNOHANG) == pid_; }, time_max);
-  if (ended) {
-    pid_ = 0;
-    alarm_daemon = 0;
-  }
+  if (ended) pid_ = 0;
   return ended;
 }
 

@@ -2,18 +2,22 @@
 //
 // The daemon is a forked child with Mount and hooks that count, refuse, hold and hide as they are
 // told, one line of text at a time. The test is its application. Nothing can outlast a test: the
-// destructor kills the daemon and force-unmounts, the daemon dies with the test, and an alarm does
-// the same for the whole program.
+// destructor kills the daemon and force-unmounts, the daemon dies with the test, and a third
+// process does both to a test that hangs.
 //
-//   count HOOK NAME              how often the hook was called: open opened closed write resize
-//   sync synced unlink unlinked refuse HOOK NAME CODE        from now on with this ErrorCode's
-//   name; "allow" ends all refusals hold HOOK NAME               calls wait (open: is undecided)
-//   until "let"; "held N" waits until N do hide NAME, show NAME         is_visible of a database
-//   virtual NAME TEXT            a virtual file; without TEXT there is none
-//   notify entry|attributes|data NAME MS
-//   door NAME                    the lock door of a database; "close" closes it, "opening" opens it
-//   without waiting lock database|shm START LENGTH shared|exclusive|none threads, nodes, fds
-//   numbers stop                         Mount::stop()
+//   count HOOK NAME        how often the hook was called: open opened closed write resize
+//                          sync synced unlink unlinked
+//   refuse HOOK NAME CODE  from now on with this ErrorCode's name, until "allow"
+//   hold HOOK NAME         calls wait (open: is undecided) until "let"; "held N" awaits N
+//   hide NAME, show NAME   is_visible of a database
+//   virtual NAME TEXT      a virtual file; without TEXT there is none
+//   notify WHAT NAME MS    entry, attributes or data
+//   door NAME              the lock door of a database; "close" closes it, "opening NAME"
+//                          opens one that nobody waits for
+//   lock FILE START LENGTH KIND
+//                          database or shm; shared, exclusive or none
+//   threads, nodes, fds    numbers
+//   stop                   Mount::stop()
 //
 // Answers are "ok", a number, or the name of an ErrorCode and its message.
 #pragma once
@@ -66,6 +70,8 @@ class MountProcess {
   MountProcessOptions options_;
   pid_t pid_ = 0;
   int socket_ = -1;
+  pid_t watcher_ = 0;
+  int lifeline_ = -1;  // closed: the watcher ends
 };
 
 // Runs in a forked process, and answers its exit code; 255 when it does not end in time (it is

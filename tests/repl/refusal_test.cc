@@ -8,8 +8,8 @@ using namespace litefs::test;
 namespace {
 
 SessionTimes quick_times() {
-  return {.hello_deadline_ms = 300,
-          .dead_peer_ms = 300,
+  return {.hello_deadline_ms = 1200,
+          .dead_peer_ms = 1000,
           .heartbeat_ms = 20,
           .database_retry_ms = 20,
           .tick_ms = 5};

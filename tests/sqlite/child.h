@@ -1,7 +1,8 @@
-// Other processes for the tests of this room: this program, run again with `--child VERB ARGUMENTS`.
+// Other processes for the tests of this room: this program, run again with `--child VERB
+// ARGUMENTS`.
 //
-// A test never opens SQLite on files whose descriptors it holds itself: closing any of them would drop the
-// connection's POSIX locks, and locks within one process would not be what is tested.
+// A test never opens SQLite on files whose descriptors it holds itself: closing any of them would
+// drop the connection's POSIX locks, and locks within one process would not be what is tested.
 #pragma once
 
 #include <string>
@@ -9,7 +10,8 @@
 
 namespace litefs::test {
 
-// A child of this program; its end of a pipe is its standard input and output. Killed by the destructor.
+// A child of this program; its end of a pipe is its standard input and output. Killed by the
+// destructor.
 class Child {
  public:
   explicit Child(const std::vector<std::string>& arguments);

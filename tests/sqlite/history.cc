@@ -37,12 +37,14 @@ std::string random_transaction(std::mt19937_64& random) {
 }
 
 constexpr const char* kCommit =
-    "UPDATE meta SET n = n + 1, rows = (SELECT count(*) FROM t), total = (SELECT ifnull(sum(h), 0) FROM t);"
+    "UPDATE meta SET n = n + 1, rows = (SELECT count(*) FROM t), total = (SELECT ifnull(sum(h), 0) "
+    "FROM t);"
     "COMMIT";
 
 }  // namespace
 
-History make_history(const std::string& directory, const HistoryPlan& plan, std::mt19937_64& random) {
+History make_history(const std::string& directory, const HistoryPlan& plan,
+                     std::mt19937_64& random) {
   History history;
   history.page_size = plan.page_size;
   std::string path = directory + "/source.db";
@@ -63,7 +65,8 @@ History make_history(const std::string& directory, const HistoryPlan& plan, std:
       std::string sql = random_transaction(random);
       if (i == plan.transactions / 2 && plan.big_rows != 0) {
         sql += "WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM c WHERE i < " +
-               std::to_string(plan.big_rows) + ") INSERT INTO t(v, h) SELECT randomblob(1000), i FROM c;";
+               std::to_string(plan.big_rows) +
+               ") INSERT INTO t(v, h) SELECT randomblob(1000), i FROM c;";
       }
       source.exec(sql + kCommit);
       ++n;
@@ -72,7 +75,8 @@ History make_history(const std::string& directory, const HistoryPlan& plan, std:
   }
   copy_file(path + "-wal", directory + "/source.wal");
   history.transactions = read_transactions(directory + "/source.wal");
-  if (history.transactions.size() != history.n_after.size()) throw std::runtime_error("lost a transaction");
+  if (history.transactions.size() != history.n_after.size())
+    throw std::runtime_error("lost a transaction");
   source.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   history.last = read_file(path);
   return history;
@@ -113,7 +117,9 @@ void write_file(const std::string& path, const Bytes& content) {
   expect(file->write_at(0, content));
 }
 
-Bytes read_file(const std::string& path) { return expect(posix_file_system()->read_all(path, 1u << 30)); }
+Bytes read_file(const std::string& path) {
+  return expect(posix_file_system()->read_all(path, 1u << 30));
+}
 
 void copy_file(const std::string& from, const std::string& to) {
   std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing);

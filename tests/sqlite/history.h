@@ -1,7 +1,9 @@
-// A database's life, as SQLite wrote it: where it began, its transactions page by page, and where it ended.
+// A database's life, as SQLite wrote it: where it began, its transactions page by page, and where
+// it ended.
 //
-// Its tables: t(k, v, h) of random rows, and one row of meta(n, rows, total), which each transaction but VACUUM
-// brings up to date: n counts them, rows and total say what t holds. So a snapshot can be checked by itself.
+// Its tables: t(k, v, h) of random rows, and one row of meta(n, rows, total), which each
+// transaction but VACUUM brings up to date: n counts them, rows and total say what t holds. So a
+// snapshot can be checked by itself.
 #pragma once
 
 #include <random>
@@ -35,7 +37,8 @@ struct HistoryPlan {
 };
 
 // Lets SQLite write it in `directory`/source.db, and leaves its WAL in `directory`/source.wal.
-History make_history(const std::string& directory, const HistoryPlan& plan, std::mt19937_64& random);
+History make_history(const std::string& directory, const HistoryPlan& plan,
+                     std::mt19937_64& random);
 
 // The transactions of a WAL file.
 std::vector<Transaction> read_transactions(const std::string& wal_path);

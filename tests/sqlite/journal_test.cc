@@ -42,7 +42,8 @@ void make_crash(Crash& crash, const CrashPlan& plan, std::mt19937_64& random) {
   auto change = [&] {
     std::string k = std::to_string(random() % 200);
     if (random() % 4 == 0) return "DELETE FROM t WHERE k > " + k + " AND k % 3 = 0";
-    return "INSERT OR REPLACE INTO t VALUES(" + k + ", randomblob(" + std::to_string(random() % 1500) + "))";
+    return "INSERT OR REPLACE INTO t VALUES(" + k + ", randomblob(" +
+           std::to_string(random() % 1500) + "))";
   };
   for (int i = 0; i < 60; ++i) app.exec(change());
   crash.before = read_file(crash.database);
@@ -88,8 +89,11 @@ TEST_CASE("a hot journal is played back as SQLite does it") {
           CAPTURE(big_sectors);
           Crash crash;
           make_crash(crash,
-                     {.mode = mode, .synchronous = synchronous, .page_size = page_size,
-                      .big_sectors = big_sectors, .cache_pages = static_cast<int>(random() % 20),
+                     {.mode = mode,
+                      .synchronous = synchronous,
+                      .page_size = page_size,
+                      .big_sectors = big_sectors,
+                      .cache_pages = static_cast<int>(random() % 20),
                       .statements = random() % 50},
                      random);
           if (!std::filesystem::exists(crash.journal)) continue;
@@ -97,8 +101,8 @@ TEST_CASE("a hot journal is played back as SQLite does it") {
           Result<bool> r = play_back_copy(crash, &ours);
           REQUIRE(r.ok());
           played += r.value();
-          // Before the transaction, byte for byte: not even the pages that SQLite does not journal differ,
-          // as it had none to reuse that it had written.
+          // Before the transaction, byte for byte: not even the pages that SQLite does not journal
+          // differ, as it had none to reuse that it had written.
           CHECK(ours == recover_by_sqlite(recovering, crash));
         }
       }
@@ -234,8 +238,8 @@ TEST_CASE("a damaged journal is played back as far as SQLite does it") {
         bad.resize(random() % bad.size());
       } else {
         for (uint64_t flips = 1 + random() % 3; flips-- > 0;) {
-          // Any bit of the first segment's header but those of the original size (SQLite, too, makes the file as
-          // large as it says), or any record's.
+          // Any bit of the first segment's header but those of the original size (SQLite, too,
+          // makes the file as large as it says), or any record's.
           size_t byte = random() % (random() % 3 == 0 ? 28 : bad.size());
           if (byte >= 16 && byte < 20) continue;
           bad[byte] ^= static_cast<uint8_t>(1u << (random() % 8));

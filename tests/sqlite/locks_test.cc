@@ -62,7 +62,9 @@ TEST_CASE("our WAL_WRITE keeps SQLite from writing, and SQLite's keeps us") {
   auto door = direct_lock_door(*files, path).value();
   SqliteProcess app(path);
   CHECK(app.run("SELECT * FROM t").code == 0);
-  auto take = [&] { return HeldLock::take(*door, LockFile::kShm, kWalWriteLock, 1, LockKind::kExclusive); };
+  auto take = [&] {
+    return HeldLock::take(*door, LockFile::kShm, kWalWriteLock, 1, LockKind::kExclusive);
+  };
   {
     HeldLock write = take().value();
     CHECK(app.run("SELECT * FROM t").code == 0);

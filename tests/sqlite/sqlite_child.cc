@@ -86,7 +86,8 @@ class Reader {
     std::string row;
     auto keep = [](void* out, int columns, char** values, char**) {
       std::string& text = *static_cast<std::string*>(out);
-      for (int i = 0; i < columns; ++i) text += (i ? "|" : "") + std::string(values[i] ? values[i] : "");
+      for (int i = 0; i < columns; ++i)
+        text += (i ? "|" : "") + std::string(values[i] ? values[i] : "");
       return 0;
     };
     if (sqlite3_exec(db_, sql.c_str(), keep, &row, nullptr) != SQLITE_OK) fail(sql);

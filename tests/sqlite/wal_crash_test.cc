@@ -1,8 +1,7 @@
 // WalWriter processes that are killed, and what is found afterwards.
 #include <thread>
 
-#include "child.h"
-#include "history.h"
+#include "replica.h"
 #include "test.h"
 
 using namespace litefs;
@@ -10,20 +9,10 @@ using namespace litefs::test;
 
 namespace {
 
-struct Replica {
-  TempDir dir;
-  std::string path = dir.file("replica.db");
-  History history;
+struct KilledReplica : Replica {
   size_t applied = 0;  // transactions that are known to be published
 
-  Replica(const HistoryPlan& plan, std::mt19937_64& random) {
-    history = make_history(dir.path(), plan, random);
-    write_file(path, history.first);
-  }
-
-  int64_t n_at(size_t transactions) const {
-    return transactions == 0 ? 0 : history.n_after[transactions - 1];
-  }
+  KilledReplica(const HistoryPlan& plan, std::mt19937_64& random) : Replica(plan, random()) {}
 
   // Lets a process apply at least `count` transactions, if there are so many, then kills it.
   void run_writer_and_kill(uint64_t count, std::mt19937_64& random) {
@@ -44,21 +33,26 @@ struct Replica {
     int64_t n = std::stoll(app.value("SELECT n FROM meta"));
     size_t next = std::min(applied + 1, history.transactions.size());
     // The transaction whose publication was not reported may be there.
-    CHECK((n == n_at(applied) || n == n_at(next)));
+    CHECK((n == n_after(applied) || n == n_after(next)));
     CHECK(app.value("SELECT n || '|' || rows || '|' || total FROM meta") ==
-          app.value("SELECT (SELECT n FROM meta) || '|' || count(*) || '|' || ifnull(sum(h), 0) FROM t"));
+          app.value(
+              "SELECT (SELECT n FROM meta) || '|' || count(*) || '|' || ifnull(sum(h), 0) FROM t"));
   }
 };
 
 }  // namespace
 
-TEST_CASE("a writer killed at any moment leaves a published state, which the next one goes on from") {
+TEST_CASE(
+    "a writer killed at any moment leaves a published state, which the next one goes on from") {
   std::mt19937_64 random(test_seed("killed writer"));
   for (uint32_t page_size : {512u, 4096u, 65536u}) {
     CAPTURE(page_size);
-    Replica replica({.page_size = page_size, .transactions = 300, .vacuum_every = 60}, random);
-    for (int round = 0; round < 12 && replica.applied < replica.history.transactions.size(); ++round) {
-      // In half of the rounds somebody keeps the wal-index alive, so that it is not recovered but adopted.
+    KilledReplica replica({.page_size = page_size, .transactions = 300, .vacuum_every = 60},
+                          random);
+    for (int round = 0; round < 12 && replica.applied < replica.history.transactions.size();
+         ++round) {
+      // In half of the rounds somebody keeps the wal-index alive, so that it is not recovered but
+      // adopted.
       std::unique_ptr<SqliteProcess> reader;
       if (round % 2 == 0) {
         reader = std::make_unique<SqliteProcess>(replica.path);
@@ -94,12 +88,12 @@ TEST_CASE("a writer killed at any moment leaves a published state, which the nex
 
 TEST_CASE("SQLite takes over from a killed writer") {
   std::mt19937_64 random(test_seed("takeover"));
-  Replica replica({.transactions = 100}, random);
+  KilledReplica replica({.transactions = 100}, random);
   replica.run_writer_and_kill(50, random);
   SqliteProcess app(replica.path);
   CHECK(app.value("PRAGMA integrity_check") == "ok");
   int64_t n = std::stoll(app.value("SELECT n FROM meta"));
-  CHECK((n == replica.n_at(replica.applied) || n == replica.n_at(replica.applied + 1)));
+  CHECK((n == replica.n_after(replica.applied) || n == replica.n_after(replica.applied + 1)));
   app.exec("UPDATE meta SET n = -1; PRAGMA wal_checkpoint(TRUNCATE)");
   CHECK(app.value("PRAGMA integrity_check") == "ok");
   CHECK(app.value("SELECT n FROM meta") == "-1");

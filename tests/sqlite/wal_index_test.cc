@@ -55,7 +55,8 @@ TEST_CASE("a damaged copy of the header is passed over, two are none") {
   older.max_frame = 60;
   older.store_copy(good.data());
   some_header().store_copy(good.data() + kWalIndexHeaderBytes);
-  for (size_t n = 0; n < good.size(); ++n) CHECK_FALSE(WalIndexHeader::parse(ByteView(good).first(n)));
+  for (size_t n = 0; n < good.size(); ++n)
+    CHECK_FALSE(WalIndexHeader::parse(ByteView(good).first(n)));
   CHECK(WalIndexHeader::parse(good)->max_frame == 60);
   for (size_t bit = 0; bit < kWalIndexHeaderBytes * 8; ++bit) {
     Bytes bad = good;
@@ -107,7 +108,8 @@ TEST_CASE("leftovers above the last frame are removed by the next append") {
   // At the edges of blocks, and in the middle of the first.
   for (uint32_t published : {0u, 1u, 100u, 4061u, 4062u, 4063u, 8157u, 8158u}) {
     Index index;
-    for (uint32_t frame = 1; frame <= published; ++frame) index.writer->append(frame, frame).value();
+    for (uint32_t frame = 1; frame <= published; ++frame)
+      index.writer->append(frame, frame).value();
     for (uint32_t frame = published + 1; frame <= published + 6000; ++frame) {
       index.writer->append(frame, 7).value();
     }

@@ -9,8 +9,9 @@
 
 namespace litefs::test {
 
-// writer SOURCE_WAL DATABASE PAGE_SIZE FIRST SEED: applies SOURCE_WAL's transactions from number FIRST on, one
-// byte of output after each; aborts transactions and checkpoints now and then. At the end it waits.
+// writer SOURCE_WAL DATABASE PAGE_SIZE FIRST SEED: applies SOURCE_WAL's transactions from number
+// FIRST on, one byte of output after each; aborts transactions and checkpoints now and then. At the
+// end it waits.
 int writer_main(const std::vector<std::string>& arguments) {
   std::vector<Transaction> transactions = read_transactions(arguments.at(0));
   uint32_t page_size = static_cast<uint32_t>(std::stoul(arguments.at(2)));

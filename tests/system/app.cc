@@ -5,15 +5,16 @@
 //                                    commits transactions; prints how many
 //   app read DB SEED SECONDS         checks snapshots; prints "SNAPSHOTS FIRST LAST"
 //   app check DB                     checks one snapshot; prints its counter
-//   app sql DB                       one line of SQL from stdin at a time; answers "row VALUE|VALUE…" lines,
-//                                    then "ok" or "error CODE MESSAGE"; ends at the end of the input
-//   app dump DB FILE                 writes every table's rows in a fixed order, for comparing contents
-//   app pages DB FILE                writes the database's pages as SQLite sees them
-//   app cat FILE, app list DIR       print
-//   app remove FILE                  unlinks it
+//   app sql DB                       one line of SQL from stdin at a time; answers "row
+//   VALUE|VALUE…" lines,
+//                                    then "ok" or "error CODE MESSAGE"; ends at the end of the
+//                                    input
+//   app dump DB FILE                 writes every table's rows in a fixed order, for comparing
+//   contents app pages DB FILE                writes the database's pages as SQLite sees them app
+//   cat FILE, app list DIR       print app remove FILE                  unlinks it
 //
-// Exit code 0: done; 1: a snapshot is no committed state; 2: wrong use; 3: SQLite or the system refused.
-// Every one ends by an alarm after LITEFS_APP_SECONDS_MAX seconds (default 120).
+// Exit code 0: done; 1: a snapshot is no committed state; 2: wrong use; 3: SQLite or the system
+// refused. Every one ends by an alarm after LITEFS_APP_SECONDS_MAX seconds (default 120).
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -98,7 +99,8 @@ int dump(const std::string& path, const std::string& out_path) {
   return out.flush() ? 0 : 3;
 }
 
-// sqlite3_serialize reads the pages through the pager: WAL frames and database file, as one snapshot.
+// sqlite3_serialize reads the pages through the pager: WAL frames and database file, as one
+// snapshot.
 int pages(const std::string& path, const std::string& out_path) {
   Sql db(path, SQLITE_OPEN_READWRITE);
   db.exec("BEGIN");

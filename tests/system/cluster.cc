@@ -57,11 +57,12 @@ NodeStatus parse_status(const std::string& json) {
   Statement role(db, "SELECT ifnull(json_extract(?1, '$.role'), '')");
   if (!role.bind_text(1, json).step()) return status;
   status.role = role.literal(0);
-  Statement each(db,
-                 "SELECT json_extract(value, '$.name'), ifnull(json_extract(value, '$.position'), ''),"
-                 " ifnull(json_extract(value, '$.state'), ''), json_extract(value, '$.epoch'),"
-                 " json_extract(value, '$.page_size')"
-                 " FROM json_each(?1, '$.databases') ORDER BY 1");
+  Statement each(
+      db,
+      "SELECT json_extract(value, '$.name'), ifnull(json_extract(value, '$.position'), ''),"
+      " ifnull(json_extract(value, '$.state'), ''), json_extract(value, '$.epoch'),"
+      " json_extract(value, '$.page_size')"
+      " FROM json_each(?1, '$.databases') ORDER BY 1");
   each.bind_text(1, json);
   while (each.step()) {
     status.databases.push_back({each.literal(0), each.literal(1), each.literal(2),
@@ -160,7 +161,8 @@ Cluster::~Cluster() {
   }
   for (auto& node : nodes_) {
     if (node->process_ && !node->process_->wait(kStopTimeout)) {
-      std::cerr << "node " << node->index_ << " does not stop: " << node->process_->kernel_state() << "\n";
+      std::cerr << "node " << node->index_ << " does not stop: " << node->process_->kernel_state()
+                << "\n";
     }
     node->process_.reset();
   }
@@ -259,8 +261,8 @@ void Cluster::kill9(size_t index) {
 }
 
 NodeStatus Cluster::status(size_t index) {
-  return parse_status(
-      run_command({options_.litefs, "status", "-data", node(index).data(), "--json"}, kStatusTimeout));
+  return parse_status(run_command(
+      {options_.litefs, "status", "-data", node(index).data(), "--json"}, kStatusTimeout));
 }
 
 void Cluster::wait_for_equal(Millis timeout) {
@@ -359,7 +361,8 @@ void Cluster::check_same(const std::string& database, Millis timeout) {
     const NodeStatus now = status(node->index_);
     const DatabaseStatus* found = now.find(database);
     if (!found || found->position.substr(found->position.find('/') + 1) != pages) {
-      throw std::runtime_error(name + ": its pages' checksum is " + pages + ", but " + describe(now));
+      throw std::runtime_error(name + ": its pages' checksum is " + pages + ", but " +
+                               describe(now));
     }
   }
 }

@@ -6,12 +6,12 @@
 //   cluster.node(0).path("db")      a database's path on the primary's mount
 //   cluster.wait_for_equal(Millis(5000));
 //
-// Node 0 is the primary. Everything lies in one temporary directory. This process never touches a mount
-// itself: applications do (class App, run_app), so that a hanging mount fails a test and does not hang it.
-// A separate process, the janitor, cleans up when this one is gone, however it ended: it waits for the
-// children to die (PR_SET_PDEATHSIG), unmounts what is mounted below the directory, prints the nodes' logs
-// when the end was no clean one, and removes the directory. Failures are thrown as std::runtime_error.
-// Thread rule: the thread that made it.
+// Node 0 is the primary. Everything lies in one temporary directory. This process never touches a
+// mount itself: applications do (class App, run_app), so that a hanging mount fails a test and does
+// not hang it. A separate process, the janitor, cleans up when this one is gone, however it ended:
+// it waits for the children to die (PR_SET_PDEATHSIG), unmounts what is mounted below the
+// directory, prints the nodes' logs when the end was no clean one, and removes the directory.
+// Failures are thrown as std::runtime_error. Thread rule: the thread that made it.
 #pragma once
 
 #include <functional>
@@ -125,22 +125,24 @@ class Cluster {
 
   // Throws when the node does not answer.
   NodeStatus status(size_t index);
-  // Sleeps until every running node shows the same databases, all ready, at the same positions, not before
-  // what the primary's NAME-pos files say now. Throws with the positions at the deadline.
+  // Sleeps until every running node shows the same databases, all ready, at the same positions, not
+  // before what the primary's NAME-pos files say now. Throws with the positions at the deadline.
   void wait_for_equal(Millis timeout);
   // Sleeps until a database is in the given state.
-  void wait_for_state(size_t index, const std::string& database, const std::string& state, Millis timeout);
+  void wait_for_state(size_t index, const std::string& database, const std::string& state,
+                      Millis timeout);
   // The line in NAME-pos, read by an application.
   std::string position(size_t index, const std::string& database);
   bool log_contains(size_t index, const std::string& text) const;
 
   // Applications. `words` as app.cc's head lists them.
-  std::unique_ptr<Process> spawn_app(const std::vector<std::string>& words, const std::string& error_path = "");
+  std::unique_ptr<Process> spawn_app(const std::vector<std::string>& words,
+                                     const std::string& error_path = "");
   std::string run_app(const std::vector<std::string>& words);
   App open(size_t index, const std::string& database);
 
-  // Waits until equal, then compares the database on all running nodes: integrity_check, sha256 of its
-  // content, page checksum by our own reckoning and as status has it. Throws where any differs.
+  // Waits until equal, then compares the database on all running nodes: integrity_check, sha256 of
+  // its content, page checksum by our own reckoning and as status has it. Throws where any differs.
   void check_same(const std::string& database, Millis timeout = Millis(30000));
 
  private:
@@ -155,7 +157,8 @@ class Cluster {
 // The checksum of DESIGN section 4 over a file of pages, reckoned without the project's own code.
 uint64_t pages_checksum(const std::string& path);
 
-// Whether this process can run a cluster here (root, FUSE, the program): the reason why not, or empty.
+// Whether this process can run a cluster here (root, FUSE, the program): the reason why not, or
+// empty.
 std::string why_no_cluster();
 
 }  // namespace litefs::test

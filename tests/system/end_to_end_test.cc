@@ -51,20 +51,41 @@ TEST_CASE("a write on the primary's mount appears on the replica's") {
     CHECK_NOTHROW(std::stoll(cluster.run_app({"cat", cluster.node(1).path(".lag")})));
   }
   SUBCASE("a large transaction arrives whole") {
-    writer.sql("WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 20000) "
-               "INSERT INTO t(v) SELECT randomblob(1000) FROM c");
+    writer.sql(
+        "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 20000) "
+        "INSERT INTO t(v) SELECT randomblob(1000) FROM c");
     cluster.wait_for_equal(kSoon);
     CHECK(reader.value("SELECT count(*) FROM t") == "20001");
   }
   SUBCASE("a rolled back transaction that spilled leaves no trace") {
     std::string before = cluster.position(0, "db");
     writer.sql("PRAGMA cache_size=5");
-    writer.sql("BEGIN; WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 500) "
-               "INSERT INTO t(v) SELECT randomblob(1000) FROM c; ROLLBACK");
+    writer.sql(
+        "BEGIN; WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 500) "
+        "INSERT INTO t(v) SELECT randomblob(1000) FROM c; ROLLBACK");
     CHECK(cluster.position(0, "db") == before);
   }
+  SUBCASE(
+      "spilled changes undone by a savepoint, which SQLite 3.40 commits with wrong frame "
+      "checksums") {
+    // A page spilled once, then others spilled twice: on commit SQLite rewrites checksums from the
+    // first of those, a frame that the savepoint has undone, so that frames before it keep none.
+    // Readers never check.
+    writer.sql("CREATE TABLE u(a); CREATE INDEX i ON t(v); PRAGMA cache_size=5");
+    writer.sql("BEGIN; SAVEPOINT s; INSERT INTO u VALUES(1)");
+    for (int i = 0; i < 200; i++) writer.sql("INSERT INTO t(v) VALUES(randomblob(500))");
+    writer.sql("ROLLBACK TO s; RELEASE s");
+    for (int i = 0; i < 20; i++) writer.sql("INSERT INTO t(v) VALUES(randomblob(500))");
+    writer.sql("COMMIT");
+    cluster.wait_for_equal(kSoon);
+    CHECK(reader.value("SELECT count(*) FROM t") == "21");
+    writer.sql("INSERT INTO t(v) VALUES('after')");
+    cluster.wait_for_equal(kSoon);
+    CHECK(reader.value("SELECT count(*) FROM t") == "22");
+  }
   SUBCASE("a vacuum and a truncating checkpoint are followed") {
-    writer.sql("DELETE FROM t; VACUUM; PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t(v) VALUES('new')");
+    writer.sql(
+        "DELETE FROM t; VACUUM; PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t(v) VALUES('new')");
     cluster.wait_for_equal(kSoon);
     CHECK(reader.value("SELECT v FROM t") == "new");
   }
@@ -92,8 +113,9 @@ TEST_CASE("a new replica loads what is there") {
   cluster.start_primary();
   make_database(cluster, "db");
   App writer = cluster.open(0, "db");
-  writer.sql("WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 20000) "
-             "INSERT INTO t(v) SELECT randomblob(1000) FROM c");
+  writer.sql(
+      "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 20000) "
+      "INSERT INTO t(v) SELECT randomblob(1000) FROM c");
   cluster.add_node();
   cluster.start_replica(1);
   writer.sql("INSERT INTO t(v) VALUES('while it loads')");

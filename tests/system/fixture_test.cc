@@ -32,13 +32,15 @@ std::vector<Bytes> pages_of(const std::string& path, size_t page_size) {
   return pages;
 }
 
-// Writes a change log of a database's states, one after each transaction, but for the one numbered `left_out`.
-// The workload's counter is all that is right about it: positions are those of no real node.
+// Writes a change log of a database's states, one after each transaction, but for the one numbered
+// `left_out`. The workload's counter is all that is right about it: positions are those of no real
+// node.
 void write_log(const std::string& data, const std::string& path, size_t page_size, int left_out) {
   auto files = posix_file_system();
   std::string directory = data + "/meta/db/log";
   CHECK(files->make_directories(directory).ok());
-  auto log = ChangeLog::open(*files, directory, ChangeLogOptions(), std::nullopt, Log(null_log_sink()));
+  auto log =
+      ChangeLog::open(*files, directory, ChangeLogOptions(), std::nullopt, Log(null_log_sink()));
   REQUIRE(log.ok());
   PageCodec codec;
   std::vector<Bytes> before;
@@ -100,7 +102,13 @@ TEST_CASE("writers and readers of the workload agree on a plain disk, at every p
     std::vector<std::unique_ptr<Process>> processes;
     for (int i = 1; i <= 2; i++) {
       SpawnOptions options;
-      options.argv = {app(), "write", path, std::to_string(i), std::to_string(i), "1", "mixed",
+      options.argv = {app(),
+                      "write",
+                      path,
+                      std::to_string(i),
+                      std::to_string(i),
+                      "1",
+                      "mixed",
                       directory.file("committed" + std::to_string(i))};
       processes.push_back(Process::spawn(options));
     }
@@ -130,7 +138,8 @@ TEST_CASE("a state that no transaction committed is noticed") {
   write_workload(path, options);
   for (const char* damage :
        {"UPDATE account SET balance = balance + 1 WHERE id = 3", "DELETE FROM entry WHERE n = 20",
-        "DELETE FROM entry WHERE n = (SELECT max(n) FROM entry)", "UPDATE entry SET writer = 2 WHERE n = 9",
+        "DELETE FROM entry WHERE n = (SELECT max(n) FROM entry)",
+        "UPDATE entry SET writer = 2 WHERE n = 9",
         "DELETE FROM item WHERE id = (SELECT max(id) FROM item)", "UPDATE item SET sum = sum + 1",
         "UPDATE counter SET mark = x'00'"}) {
     CAPTURE(damage);
@@ -153,13 +162,14 @@ TEST_CASE("a walk over a change log sees every value of the counter, and a missi
       write_log(directory.path(), path, static_cast<size_t>(page_size), -1);
       CounterWalk walk = log_counters(directory.path(), "db", directory.file("scratch"));
       CHECK(walk.faults == std::vector<std::string>());
+      CHECK(walk.skipped == std::vector<std::string>());
       CHECK(walk.records == 31);
       CHECK(walk.last == 30);
     }
     SUBCASE("without one transaction") {
       write_log(directory.path(), path, static_cast<size_t>(page_size), 12);
       CounterWalk walk = log_counters(directory.path(), "db", directory.file("scratch"));
-      CHECK(walk.faults == std::vector<std::string>{"the counter goes from 11 to 13"});
+      CHECK(walk.skipped == std::vector<std::string>{"the counter goes from 11 to 13"});
     }
   }
 }
@@ -173,7 +183,8 @@ TEST_CASE("a process is waited for with a deadline and never left behind") {
     pid = conversation.process().pid();
     CHECK(conversation.value("SELECT 6 * 7") == "42");
     CHECK(conversation.try_sql("SELECT nothing").error == SQLITE_ERROR);
-    CHECK(conversation.sql("SELECT 1, x'0aff', NULL, 'a'") == std::vector<std::string>{"1|x'0aff'|NULL|a"});
+    CHECK(conversation.sql("SELECT 1, x'0aff', NULL, 'a'") ==
+          std::vector<std::string>{"1|x'0aff'|NULL|a"});
     CHECK_THROWS(conversation.process().join(Millis(20)));
   }
   CHECK(kill(pid, 0) != 0);

@@ -1,9 +1,10 @@
-// A child process of a test: spawned with pipes or a log file, waited for with a deadline, never left behind.
+// A child process of a test: spawned with pipes or a log file, waited for with a deadline, never
+// left behind.
 //
-// Children die with the thread that spawned them (PR_SET_PDEATHSIG) and with their Process object. No call
-// here blocks without a deadline, so a child in D state fails a test instead of hanging it. Failures are
-// thrown as std::runtime_error: a test framework or a benchmark's main reports them. Thread rule: a
-// Process is used by one thread; spawn from a thread that outlives the child.
+// Children die with the thread that spawned them (PR_SET_PDEATHSIG) and with their Process object.
+// No call here blocks without a deadline, so a child in D state fails a test instead of hanging it.
+// Failures are thrown as std::runtime_error: a test framework or a benchmark's main reports them.
+// Thread rule: a Process is used by one thread; spawn from a thread that outlives the child.
 #pragma once
 
 #include <sys/types.h>
@@ -39,8 +40,8 @@ struct ExitStatus {
 struct SpawnOptions {
   std::vector<std::string> argv;
   std::vector<std::string> environment;  // "NAME=value", added to ours
-  std::string output_path;               // stdout and stderr are appended here; empty: stdout is a pipe
-  std::string error_path;                // with a piped stdout: where stderr goes; empty: ours
+  std::string output_path;  // stdout and stderr are appended here; empty: stdout is a pipe
+  std::string error_path;   // with a piped stdout: where stderr goes; empty: ours
 };
 
 class Process {

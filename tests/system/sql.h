@@ -1,7 +1,7 @@
 // The few SQLite calls that test applications and benchmarks make, with errors as exceptions.
 //
-// It knows nothing of liblitefs: what links it is an ordinary SQLite application. Thread rule: a connection
-// and its statements belong to one thread.
+// It knows nothing of liblitefs: what links it is an ordinary SQLite application. Thread rule: a
+// connection and its statements belong to one thread.
 #pragma once
 
 #include <sqlite3.h>

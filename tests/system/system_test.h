@@ -1,5 +1,5 @@
-// What the system tests share: a cluster that knows whether a test failed, seeds, durations, writers' ledgers.
-// A test includes this header last: it brings doctest.
+// What the system tests share: a cluster that knows whether a test failed, seeds, durations,
+// writers' ledgers. A test includes this header last: it brings doctest.
 #pragma once
 
 #include <cstdint>
@@ -27,11 +27,11 @@ class Ledger {
  public:
   Ledger(Cluster& cluster, const std::string& database) : cluster_(cluster), database_(database) {}
 
-  // Spawns a writer on the primary with the next number, whose errors go to a file of its own. `seconds`: 0 is no
-  // limit.
+  // Spawns a writer on the primary with the next number, whose errors go to a file of its own.
+  // `seconds`: 0 is no limit.
   std::unique_ptr<Process> spawn_writer(double seconds, const std::string& profile, uint64_t seed);
-  // Nothing reported committed is missing on the node: no number was given twice, none is above the counter,
-  // and each entry still kept names the writer that reported it. Throws what is wrong.
+  // Nothing reported committed is missing on the node: no number was given twice, none is above the
+  // counter, and each entry still kept names the writer that reported it. Throws what is wrong.
   void check(size_t node);
   // Where the last spawned writer's errors go.
   const std::string& error_path() const { return error_path_; }

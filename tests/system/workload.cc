@@ -24,8 +24,9 @@ uint64_t mix(uint64_t a) {
 }
 
 int64_t next_link(int64_t link, int64_t n, int64_t writer) {
-  return static_cast<int64_t>(mix(static_cast<uint64_t>(link) ^ mix(static_cast<uint64_t>(n) * 64 +
-                                                                   static_cast<uint64_t>(writer))));
+  return static_cast<int64_t>(
+      mix(static_cast<uint64_t>(link) ^
+          mix(static_cast<uint64_t>(n) * 64 + static_cast<uint64_t>(writer))));
 }
 
 int64_t sum_of(std::string_view body) {
@@ -68,7 +69,8 @@ class Writer {
   Writer(const std::string& path, const WriterOptions& options) : path_(path), options_(options) {
     random_.seed(options.seed);
     if (!options.committed_path.empty()) {
-      committed_ = ::open(options.committed_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+      committed_ =
+          ::open(options.committed_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
       if (committed_ < 0) throw std::runtime_error("cannot open " + options.committed_path);
     }
     open();
@@ -125,8 +127,9 @@ class Writer {
       }
       if (dice < 60) return transaction(150 + below(100), Ending::kRollback);
       if (dice < 90) return transaction(100 + below(200), Ending::kCommit);
-      if (dice < 110) return transaction(below(100), Ending::kSavepoint);
     }
+    if (options_.profile == "savepoints" && dice < 100)
+      return transaction(below(100), Ending::kSavepoint);
     if (options_.profile == "checkpoints" && dice < 100) return checkpoint();
     return transaction(below(4), Ending::kCommit);
   }
@@ -178,9 +181,11 @@ class Writer {
     statements_->add_entry.bind(4, bytes).bind(5, link).run();
     statements_->trim_entries.bind(1, n - kEntriesKept).run();
     statements_->trim_items.bind(1, n - kItemEntries).run();
-    std::string mark = std::string(kCounterMagic, kCounterMagicBytes) + big_endian(static_cast<uint64_t>(n));
+    std::string mark =
+        std::string(kCounterMagic, kCounterMagicBytes) + big_endian(static_cast<uint64_t>(n));
     statements_->set_counter.bind(1, std::string_view(mark));
-    statements_->set_counter.bind(2, std::string_view(big_endian(static_cast<uint64_t>(link)))).run();
+    statements_->set_counter.bind(2, std::string_view(big_endian(static_cast<uint64_t>(link))))
+        .run();
   }
 
   std::string random_bytes(uint64_t size) {
@@ -204,7 +209,8 @@ class Writer {
         : counter(db, "SELECT mark, link FROM counter WHERE id = 1"),
           move(db, "UPDATE account SET balance = balance + ?1 WHERE id = ?2"),
           add_item(db, "INSERT INTO item(n, body, sum) VALUES(?1, ?2, ?3)"),
-          add_entry(db, "INSERT INTO entry(n, writer, items, bytes, link) VALUES(?1, ?2, ?3, ?4, ?5)"),
+          add_entry(db,
+                    "INSERT INTO entry(n, writer, items, bytes, link) VALUES(?1, ?2, ?3, ?4, ?5)"),
           trim_entries(db, "DELETE FROM entry WHERE n <= ?1"),
           trim_items(db, "DELETE FROM item WHERE n <= ?1"),
           set_counter(db, "UPDATE counter SET mark = ?1, link = ?2 WHERE id = 1") {}
@@ -257,13 +263,14 @@ void stop_workloads() { stopping = true; }
 void create_workload(const std::string& path, int page_size) {
   Sql db(path);
   db.exec("PRAGMA page_size=" + std::to_string(page_size) + "; PRAGMA journal_mode=WAL");
-  db.exec("BEGIN IMMEDIATE;"
-          "CREATE TABLE counter(id INTEGER PRIMARY KEY, mark BLOB, link BLOB);"
-          "CREATE TABLE account(id INTEGER PRIMARY KEY, balance INTEGER);"
-          "CREATE TABLE entry(n INTEGER PRIMARY KEY, writer, items, bytes, link);"
-          "CREATE TABLE item(id INTEGER PRIMARY KEY, n INTEGER, body BLOB, sum INTEGER);"
-          "CREATE INDEX item_n ON item(n);"
-          "CREATE INDEX item_sum ON item(sum);");
+  db.exec(
+      "BEGIN IMMEDIATE;"
+      "CREATE TABLE counter(id INTEGER PRIMARY KEY, mark BLOB, link BLOB);"
+      "CREATE TABLE account(id INTEGER PRIMARY KEY, balance INTEGER);"
+      "CREATE TABLE entry(n INTEGER PRIMARY KEY, writer, items, bytes, link);"
+      "CREATE TABLE item(id INTEGER PRIMARY KEY, n INTEGER, body BLOB, sum INTEGER);"
+      "CREATE INDEX item_n ON item(n);"
+      "CREATE INDEX item_sum ON item(sum);");
   Statement account(db, "INSERT INTO account VALUES(?1, ?2)");
   for (int64_t i = 0; i < kAccounts; i++) account.bind(1, i).bind(2, kTotal / kAccounts).run();
   std::string mark = std::string(kCounterMagic, kCounterMagicBytes) + big_endian(0);

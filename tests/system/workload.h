@@ -1,12 +1,15 @@
 // The torture's data and its invariants: what writers do and what every snapshot must hold.
 //
 // Tables of one database:
-//   counter   one row: `mark`, kCounterMagic and the number of committed transactions (8 bytes big-endian), by
+//   counter   one row: `mark`, kCounterMagic and the number of committed transactions (8 bytes
+//   big-endian), by
 //             which a change log can be searched for it; `link`, the end of the chain
 //   account   kAccounts rows whose balances always add up to kTotal
-//   entry     one row a transaction, the last kEntriesKept: n, writer, number and bytes of its items, and
+//   entry     one row a transaction, the last kEntriesKept: n, writer, number and bytes of its
+//   items, and
 //             link(n) = mix(link(n - 1), n, writer)
-//   item      the rows of the last kItemEntries entries, of up to some thousand bytes, each with its sum
+//   item      the rows of the last kItemEntries entries, of up to some thousand bytes, each with
+//   its sum
 // A snapshot in which any of it does not fit is no committed state. It knows nothing of liblitefs.
 // Thread rule: one thread each.
 #pragma once
@@ -36,15 +39,20 @@ class Violation : public std::runtime_error {
 void create_workload(const std::string& path, int page_size);
 
 struct WriterOptions {
-  int64_t writer = 0;         // its name in `entry`
+  int64_t writer = 0;  // its name in `entry`
   uint64_t seed = 0;
-  double seconds = 0;         // 0: no limit
-  int64_t transactions = 0;   // 0: no limit
-  std::string profile = "mixed";  // mixed, small (only small transactions) or checkpoints (small, and many of these)
-  std::string committed_path;     // each counter is appended here (8 bytes, native) once its COMMIT has returned
+  double seconds = 0;        // 0: no limit
+  int64_t transactions = 0;  // 0: no limit
+  // mixed; small: only small transactions; checkpoints: small, and many of these; savepoints:
+  // small, and spilled changes taken back by ROLLBACK TO. (SQLite before 3.51 then may publish
+  // frames whose checksums are zero or wrong: walRewriteChecksums starts at a frame that the
+  // savepoint has undone.)
+  std::string profile = "mixed";
+  std::string committed_path;  // each counter is appended here (8 bytes, native) once its COMMIT
+                               // has returned
 };
-// Commits transactions until a limit or a SIGTERM; answers how many. SqlError: the database refused something
-// other than by SQLITE_BUSY.
+// Commits transactions until a limit or a SIGTERM; answers how many. SqlError: the database refused
+// something other than by SQLITE_BUSY.
 int64_t write_workload(const std::string& path, const WriterOptions& options);
 
 struct ReadReport {

@@ -1,0 +1,21 @@
+// Who still uses files of a mount whose daemon is gone. Thread rule: pure functions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace litefs {
+
+struct ProcessName {
+  int pid = 0;
+  std::string command;  // as in /proc/PID/comm
+};
+
+// Processes that have a file of one of these names open through a dead mount: its path has lost its mount point, or
+// asking for its attributes answers ENOTCONN. Processes that this user may not look at are left out.
+std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names);
+
+// "python3 (pid 42), sqlite3 (pid 7)"; the first few.
+std::string process_list_text(const std::vector<ProcessName>& processes);
+
+}  // namespace litefs
