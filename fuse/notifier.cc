@@ -30,14 +30,14 @@ int notify(int device, int code, Body body, const std::string& name) {
   return writev(device, parts, name.empty() ? 2 : 3) < 0 ? errno : 0;
 }
 
-int invalidate_entry(int device, const std::string& name) {
+int tell_of_entry(int device, const std::string& name) {
   fuse_notify_inval_entry_out body = {};
   body.parent = kRootNode;
   body.namelen = static_cast<uint32_t>(name.size());
   return notify(device, FUSE_NOTIFY_INVAL_ENTRY, body, name);
 }
 
-int invalidate_inode(int device, uint64_t id, bool pages) {
+int tell_of_inode(int device, uint64_t id, bool pages) {
   fuse_notify_inval_inode_out body = {};
   body.ino = id;
   // A negative offset leaves the pages alone; length 0 means to the end.
@@ -122,13 +122,13 @@ void Notifier::run(int device) {
 Status Notifier::tell_kernel(int device, Change change, const std::string& name) {
   int error = 0;
   if (change == Change::kEntry) {
-    error = litefs::invalidate_entry(device, name);
+    error = tell_of_entry(device, name);
     // The directory's times, and by them what a listing shows; the kernel drops them only if it
     // knew the name.
-    int root_error = invalidate_inode(device, kRootNode, false);
+    int root_error = tell_of_inode(device, kRootNode, false);
     if (error == ENOENT || error == 0) error = root_error;
   } else if (uint64_t id = nodes_.id_of(name); id != 0) {
-    error = invalidate_inode(device, id, change == Change::kData);
+    error = tell_of_inode(device, id, change == Change::kData);
   }
   if (error == 0 || error == ENOENT) return {};
   return errno_error(error, "telling the kernel of a change of " + name);

@@ -332,6 +332,7 @@ class Database {
   // Capture.
   std::unique_ptr<WalTail> tail_ GUARDED_BY(mutex_);
   std::unique_ptr<File> file_ GUARDED_BY(mutex_);  // the database, read-only
+  bool warned_of_frames_ GUARDED_BY(mutex_) = false;
   bool suspect_ GUARDED_BY(mutex_) = false;         // a page changed that no frame explains
   Batch batch_ GUARDED_BY(mutex_);
   Bytes page_ GUARDED_BY(mutex_);

@@ -130,6 +130,12 @@ Result<bool> Database::drain_locked(bool patient) {
     TRY(forget_batch(outcome.error()));
   }
   TRY(forget_batch(flush_batch()));
+  if (tail_->unchecked_frames() > 0 && !warned_of_frames_) {
+    warned_of_frames_ = true;
+    env_.log.warning("SQLite committed frames with wrong checksums (a savepoint took back spilled pages); they are replicated, "
+                     "and a crash before the next checkpoint will bring them back from the change log")
+        .kv("database", name());
+  }
   if (suspect_) {
     suspect_ = false;
     TRY(forget_batch(compare_live()));

@@ -2,7 +2,8 @@
 //
 // It holds the real -wal and -shm open by descriptors of its own, reads both with pread only (a mapping could be
 // truncated under it), takes no file lock, and never touches the mount. sqlite/tail.h decides what to deliver;
-// this class reads it, checks every frame's checksum, and hands over whole transactions. Between two reads it
+// this class reads it, checks every frame's checksum (see published_frame in wal_tail.cc for the one exception), and
+// hands over whole transactions. Between two reads it
 // remembers its anchor, which moves only with delivered transactions.
 //
 // Promise: given that drain() is called before every complete checkpoint takes effect and before -wal or -shm are
@@ -86,6 +87,8 @@ class WalTail {
   // Whether some committed frame of this generation holds exactly this page image (by its hash, masked).
   Result<bool> holds_image(Pgno pgno, Checksum hash);
 
+  // Published frames of the last drain whose checksum was wrong: SQLite's own recovery would lose them.
+  uint32_t unchecked_frames() const { return unchecked_frames_; }
   File* wal() { return wal_.get(); }
   bool has_wal() const { return wal_ != nullptr; }
 
@@ -111,6 +114,7 @@ class WalTail {
   WalMap map_;            // delivered pages of the anchor's generation
   bool map_valid_ = false;  // false: build it from the WAL when first needed
   Bytes buffer_;
+  uint32_t unchecked_frames_ = 0;  // published ones in the last drain whose checksum was wrong
 };
 
 }  // namespace litefs

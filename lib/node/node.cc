@@ -107,23 +107,27 @@ Status Node::serve() {
     if (!is_primary()) {
       ReplicaRoleOptions replica;
       replica.host_name = options_.hostname;
+      replica.welcomed = [this] { observe(); };
       replica_role_ = std::make_unique<ReplicaRole>(store_, *node_file_, ReplicaRole::Threads{*loop_, workers_},
                                                     env_.clock, env_.random, env_.log, replica);
       replica_role_->attach_all();
     }
-    observer_timer_ = loop_->timer([this] {
-      std::optional<int64_t> lag = is_primary() ? std::optional<int64_t>(0) : replica_role_->lag_ms();
-      std::optional<wire::Welcome> primary = is_primary() ? std::nullopt : replica_role_->primary();
-      MutexLock lock(mutex_);
-      lag_ms_ = lag;
-      primary_host_name_ = primary ? primary->host_name : "";
-    });
+    observer_timer_ = loop_->timer([this] { observe(); });
     observer_timer_->start(0, kObserveMs);
     lease_ = static_lease(StaticLeaseOptions{options_.candidate, "http://" + options_.primary.text(), epoch_},
                           [this](std::function<void()> job) { loop_->post(std::move(job)); });
     lease_->start(*this);
   });
   return {};
+}
+
+// Notes what other threads may ask for: .primary and .lag.
+void Node::observe() {
+  std::optional<int64_t> lag = is_primary() ? std::optional<int64_t>(0) : replica_role_->lag_ms();
+  std::optional<wire::Welcome> primary = is_primary() ? std::nullopt : replica_role_->primary();
+  MutexLock lock(mutex_);
+  lag_ms_ = lag;
+  primary_host_name_ = primary ? primary->host_name : "";
 }
 
 void Node::lease_acquired(Epoch epoch, std::optional<int64_t>) {

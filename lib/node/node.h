@@ -88,6 +88,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   Status start_loop();
   void run_on_loop(std::function<void()> job);
   Status start_database(Database& database);
+  void observe();
   void retry_fenced();
   void retention();
   NodeStatus status_on_loop();

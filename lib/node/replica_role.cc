@@ -174,7 +174,7 @@ Status ReplicaRole::session_welcomed(ReplicaSession& session, const wire::Welcom
   session_ = &session;
   paused_ = false;
   primary_ = welcome;
-  log_.info("connected to the primary").kv("hostname", welcome.host_name).kv("epoch", welcome.epoch);
+  options_.welcomed();
   threads_.workers.post([this, welcome] {
     Status stored = node_.raise_epoch(welcome.epoch);
     if (stored.ok() && node_.cluster() == 0) stored = node_.set_cluster(welcome.cluster_id);

@@ -23,6 +23,7 @@ namespace litefs {
 struct ReplicaRoleOptions {
   std::string host_name;
   std::string url;
+  std::function<void()> welcomed;  // a session has begun
 };
 
 class ReplicaRole final : public ReplicaHost {
@@ -31,7 +32,6 @@ class ReplicaRole final : public ReplicaHost {
     EventLoop& loop;
     WorkerPool& workers;
   };
-  // `started`: a database exists from here on, or is started as a replica's (on a worker).
   ReplicaRole(Store& store, NodeFile& node, const Threads& threads, Clock& clock, Random& random, const Log& log,
               const ReplicaRoleOptions& options);
   ~ReplicaRole() override;

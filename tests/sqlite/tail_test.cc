@@ -19,7 +19,10 @@ struct Frame {
 
 class Model {
  public:
-  explicit Model(uint32_t seed) : random_(seed) { begin_generation(); }
+  explicit Model(uint32_t seed) : random_(seed) {
+    begin_generation();
+    publish();
+  }
 
   // ---- what SQLite does ----
   void commit() {
@@ -39,6 +42,7 @@ class Model {
   }
   // A complete checkpoint and a writer that begins the WAL anew; the drain before it is the caller's duty.
   void restart_and_commit() {
+    drop_unpublished();
     begin_generation();
     write_transaction();
     publish();

@@ -71,8 +71,8 @@ TEST_CASE("a write on the primary's mount appears on the replica's") {
     // A page spilled once, then others spilled twice: on commit SQLite rewrites checksums from the
     // first of those, a frame that the savepoint has undone, so that frames before it keep none.
     // Readers never check.
-    writer.sql("CREATE TABLE u(a); CREATE INDEX i ON t(v); PRAGMA cache_size=5");
-    writer.sql("BEGIN; SAVEPOINT s; INSERT INTO u VALUES(1)");
+    writer.sql("CREATE TABLE u(a, b); CREATE INDEX i ON t(v); PRAGMA cache_size=5");
+    writer.sql("BEGIN; SAVEPOINT s; INSERT INTO u VALUES(1, 2)");
     for (int i = 0; i < 200; i++) writer.sql("INSERT INTO t(v) VALUES(randomblob(500))");
     writer.sql("ROLLBACK TO s; RELEASE s");
     for (int i = 0; i < 20; i++) writer.sql("INSERT INTO t(v) VALUES(randomblob(500))");
