@@ -56,6 +56,10 @@ Status Database::check_follows(const RecordReader& reader, const Position& posit
     return Error(ErrorCode::kDiverged, "record " + hex16(header.txid_first.value) + " of '" + name() +
                                            "' does not follow " + position_text(position) + ": " + why);
   };
+  if (header.txid_first.value > position.txid.value + 1) {
+    return Error(ErrorCode::kInvalid, "records are missing between " + position_text(position) + " and record " +
+                                          hex16(header.txid_first.value) + " of '" + name() + "'");
+  }
   if (header.txid_first.value != position.txid.value + 1) return diverged("another TXID is next");
   if (header.before != position.checksum) return diverged("it was made on another state");
   if (header.epoch < position.epoch) return diverged("it is of an older epoch");

@@ -52,7 +52,7 @@ Status SnapshotLoad::apply(RecordSource& record, PageCodec& codec) {
   if (header.txid_first.value != position_.txid.value + 1 || header.before != position_.checksum ||
       header.database != id_ || header.page_size != page_size_ ||
       (header.flags & (RecordHeader::kCreate | RecordHeader::kDrop))) {
-    return Error(ErrorCode::kDiverged, "record " + hex16(header.txid_first.value) +
+    return Error(ErrorCode::kInvalid, "record " + hex16(header.txid_first.value) +
                                            " does not continue the copy at " + position_text(position_));
   }
   hashes_.resize(header.size_after);
@@ -99,7 +99,7 @@ Status SnapshotLoad::apply_page(const EncodedPage& page, PageCodec& codec) {
 Result<bool> SnapshotLoad::complete() const {
   if (!target_ || position_.before(*target_)) return false;
   if (!(position_ == *target_)) {
-    return Error(ErrorCode::kDiverged, "the copy went past its end without meeting it");
+    return Error(ErrorCode::kCorrupt, "the copy went past its end without meeting it");
   }
   Checksum sum;
   for (Pgno pgno = 1; pgno <= hashes_.size(); ++pgno) {

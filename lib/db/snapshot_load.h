@@ -30,7 +30,7 @@ class SnapshotLoad {
   Status add_pages(ByteView piece);
   // No more pages come; records up to here make the copy consistent.
   void set_target(const Position& target) { target_ = target; }
-  // The next record; kDiverged when it does not continue the copy.
+  // The next record; kInvalid when it does not continue the copy.
   Status apply(RecordSource& record, PageCodec& codec);
   // Whether the copy is a committed state. An error when it should be and is not.
   Result<bool> complete() const;

@@ -102,28 +102,36 @@ void ReplicaRole::run(Lane& lane, size_t bytes, std::function<Status(Database&)>
     session_->pause();
   }
   uint64_t mine = *generation_;
-  lane.strand->post([this, database = lane.database, generation = generation_, mine, bytes, job = std::move(job)] {
+  lane.strand->post([this, database = lane.database, generation = generation_, broken = lane.broken, mine, bytes,
+                     job = std::move(job)] {
     Status done;
-    bool dropped = *generation != mine;
+    const bool brings_data = bytes > 0;
+    bool dropped = *generation != mine || (brings_data && *broken);
     if (!dropped) {
       done = database->ensure_replica();
       if (done.ok()) done = job(*database);
+      if (!done.ok() && brings_data && worth_retrying(done.error().code())) *broken = true;
     }
-    threads_.loop.post([this, name = database->name(), done, dropped, bytes] {
+    threads_.loop.post([this, name = database->name(), done, dropped, brings_data, bytes] {
       queued_bytes_ -= bytes;
       if (paused_ && queued_bytes_ <= kQueueBytesLow) {
         paused_ = false;
         if (session_) session_->resume();
       }
-      if (!dropped) finished(name, done);
+      if (!dropped) finished(name, done, brings_data);
     });
   });
 }
 
-void ReplicaRole::finished(const std::string& name, const Status& done) {
+void ReplicaRole::finished(const std::string& name, const Status& done, bool brought_data) {
   Lane* lane = known_lane(name);
   if (!lane) return;
   DatabaseInfo info = lane->database->info();
+  if (done.ok() && *lane->broken && !brought_data) {
+    *lane->broken = false;
+    if (session_) session_->failed(Error(ErrorCode::kBusy, "'" + name + "' can be written again; taking up from what it has"));
+    return;
+  }
   if (done.ok()) {
     if (session_ && info.state != DatabaseState::kLoading) session_->applied(name, info.position.txid, TxId{});
     return;
@@ -131,7 +139,9 @@ void ReplicaRole::finished(const std::string& name, const Status& done) {
   if (info.state == DatabaseState::kStopped) return;  // said where it was stopped
   ErrorCode code = done.error().code();
   if (worth_retrying(code)) {
-    log_.debug("will be tried again").kv("database", name).error(done.error());
+    if (brought_data) {
+      log_.warning("a database cannot take what comes; trying again").kv("database", name).error(done.error());
+    }
     return retry_later(*lane);
   }
   log_.error("replication of a database failed").kv("database", name).error(done.error());
@@ -196,6 +206,7 @@ Status ReplicaRole::database_started(const DatabaseStart& start) {
 
 Status ReplicaRole::log_piece(const std::string& name, const IncomingPiece& piece) {
   Lane* lane = TRY(this->lane(name));
+  if (*lane->broken) return {};
   if (piece.begins && piece.ends) {
     lane->records.emplace_back(piece.bytes.begin(), piece.bytes.end());
     lane->bytes += piece.bytes.size();
@@ -226,7 +237,7 @@ Status ReplicaRole::log_piece(const std::string& name, const IncomingPiece& piec
 }
 
 void ReplicaRole::pass_on(Lane& lane) {
-  if (lane.records.empty()) return;
+  if (lane.records.empty() || *lane.broken) return;
   auto records = std::make_shared<std::vector<Bytes>>(std::move(lane.records));
   size_t bytes = lane.bytes;
   lane.records = {};
@@ -249,7 +260,7 @@ Status ReplicaRole::snapshot_begin(const std::string& name, const Position& star
 
 Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
   Lane* lane = TRY(this->lane(name));
-  if (bytes.empty()) return {};
+  if (bytes.empty() || *lane->broken) return {};
   auto packed = std::make_shared<Bytes>(bytes.begin(), bytes.end());
   run(*lane, packed->size(), [packed](Database& database) -> Status {
     return database.load_pages(TRY(unpack_snapshot_piece(*packed)));
@@ -259,6 +270,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
 
 Status ReplicaRole::snapshot_end(const std::string& name, const Position& consistent_at) {
   Lane* lane = TRY(this->lane(name));
+  if (*lane->broken) return {};
   run(*lane, 0, [consistent_at](Database& database) { return database.end_load(consistent_at); });
   return {};
 }

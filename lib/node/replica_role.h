@@ -75,13 +75,15 @@ class ReplicaRole final : public ReplicaHost {
     size_t bytes = 0;            // in `records`
     Bytes partial;               // a record that came only in part
     bool large = false;          // that record goes to the disk in pieces
-    bool retry_waits = false;
+    // Something that came could not be taken (the database is fenced, the disk is full): what follows it is of no use.
+    // Once the database works again the connection is made anew, from what it has.
+    std::shared_ptr<std::atomic<bool>> broken = std::make_shared<std::atomic<bool>>(false);
   };
 
   Result<Lane*> lane(const std::string& name);
   Lane* known_lane(const std::string& name);
   void run(Lane& lane, size_t bytes, std::function<Status(Database&)> job);
-  void finished(const std::string& name, const Status& done);
+  void finished(const std::string& name, const Status& done, bool brought_data);
   void retry_later(Lane& lane);
   void pass_on(Lane& lane);
 

@@ -87,10 +87,6 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-std::string optional_duration(const std::optional<int64_t>& ms) {
-  return ms ? duration_text(*ms) : "-";
-}
-
 // Names come from users and peers: no control character of theirs reaches a terminal.
 std::string printable(const std::string& text) {
   std::string out = text;
@@ -124,7 +120,9 @@ std::string heading_text(const NodeStatus& status) {
     out += primary.hostname.empty() ? printable(primary.url)
                                     : printable(primary.hostname) + " (" + printable(primary.url) + ")";
   }
-  if (status.lag_ms) out += ", lag " + duration_text(*status.lag_ms);
+  if (status.role == NodeRole::kReplica && status.lag_ms) {
+    out += ", lag " + duration_text(*status.lag_ms);
+  }
   out += "\n  mount " + printable(status.mount) + "   address " + printable(status.addr) + "   epoch " +
          std::to_string(status.epoch.value) + "   version " + status.version;
   out += "\n  node " + hex16(status.node_id.value) + "   cluster " + hex16(status.cluster_id) + "\n";
@@ -137,8 +135,11 @@ std::string databases_text(const NodeStatus& status) {
   std::string notes;
   for (const DatabaseStatus& db : status.databases) {
     std::string name = printable(db.name);
+    // A primary is behind nobody.
+    bool lags = status.role == NodeRole::kReplica && db.lag_ms;
     table.row({name, size_text(db.size_bytes), position_text(db.position),
-               database_state_name(db.state), optional_duration(db.lag_ms), size_text(db.log_bytes)});
+               database_state_name(db.state), lags ? duration_text(*db.lag_ms) : "-",
+               size_text(db.log_bytes)});
     if (db.progress) notes += "  " + name + ": " + progress_text(*db.progress) + "\n";
     if (!db.detail.empty()) notes += "  " + name + ": " + printable(db.detail) + "\n";
   }

@@ -28,7 +28,8 @@ const char* DatabaseSender::state_name() const {
 }
 
 void DatabaseSender::begin() {
-  if (held_id_.value != 0 && held_id_ != id_) {
+  bool has_nothing = held_id_.value == 0 && sent_ == Position{};
+  if (!has_nothing && held_id_ != id_) {
     snapshot_reason_ = SnapshotReason::kAnotherDatabase;
     needs_snapshot_ = true;
     return go(State::kStartingSnapshot);
@@ -61,8 +62,7 @@ std::function<void(Result<T>)> DatabaseSender::step(void (DatabaseSender::*next)
 void DatabaseSender::take_turn() {
   PrimaryHost& host = context_.host();
   switch (state_) {
-    case State::kOpening:
-      return host.open_feed(name_, held_id_, sent_, step(&DatabaseSender::opened));
+    case State::kOpening: return host.open_feed(name_, id_, sent_, step(&DatabaseSender::opened));
     case State::kReading:
       read_target_ = latest_;
       return feed_->read(kReadBytes, step(&DatabaseSender::read));

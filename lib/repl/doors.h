@@ -129,12 +129,13 @@ class PrimaryHost {
   // sessions (PrimarySession::committed); telling what is in here already is harmless.
   virtual std::vector<PrimaryDatabase> databases() = 0;
 
-  // From memory; told before open_feed or start_snapshot, so that nothing is trimmed in between.
+  // From memory; asked for before open_feed or start_snapshot, so that nothing is trimmed in
+  // between. May be null where the database is gone.
   virtual std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) = 0;
-  // The records after `position`, which a replica claims to stand at (the zero position and id 0:
-  // it has nothing). kNotFound: the log does not reach back to it; kDiverged: it is not in this
-  // database's history, or the id is not this database's. Either leads to a snapshot. Any other
-  // error is tried again later.
+  // The records after `position` of the database that has this name and `id`; a replica claims to
+  // stand there (zero: it has nothing). kNotFound: the log does not reach back to it; kDiverged: it
+  // is not in this database's history, or another database has the name now. Either leads to a
+  // snapshot. Any other error is tried again later.
   virtual void open_feed(const std::string& name, DatabaseId id, const Position& position,
                          FeedDone done) = 0;
   // kNotFound: there is no such database (any more).

@@ -37,7 +37,11 @@ void ReplicaConnector::follow(const std::string& primary) {
     status_.primary = primary;
     status_.failures = 0;
     dial_.reset();
-    if (session_) session_->goodbye(wire::GoodbyeReason::kHandoff, "following another primary");
+    if (session_) {
+      bool stops = primary.empty();
+      session_->goodbye(stops ? wire::GoodbyeReason::kStopping : wire::GoodbyeReason::kHandoff,
+                        stops ? "following nobody any more" : "following another primary");
+    }
   }
   if (!session_ && !dial_) timer_->start(0);
 }

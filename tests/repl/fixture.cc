@@ -329,7 +329,7 @@ void TestPrimary::open_feed(const std::string& name, DatabaseId id, const Positi
       auto found = databases_.find(name);
       if (found == databases_.end()) return Error(ErrorCode::kNotFound, "no such database");
       Db& db = found->second;
-      if (id.value != 0 && id != db.id) return Error(ErrorCode::kDiverged, "another database");
+      if (id != db.id) return Error(ErrorCode::kDiverged, "another database");
       if (!db.log->last() && position != db.position) {
         return Error(ErrorCode::kNotFound, "the log is empty");
       }
