@@ -7,7 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <string>
 
@@ -43,17 +45,34 @@ void WriteWatch::remove(int watch) { inotify_rm_watch(inotify_fd_, watch); }
 
 std::vector<int> WriteWatch::wait(int timeout_ms) {
   std::vector<int> written;
-  struct pollfd fds[2] = {{inotify_fd_, POLLIN, 0}, {wake_fd_, POLLIN, 0}};
-  if (poll(fds, 2, timeout_ms) <= 0) return written;
-  if (fds[1].revents) {
-    uint64_t count;
-    while (read(wake_fd_, &count, sizeof count) > 0) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  bool woken = false;
+  while (written.empty() && !woken) {
+    int left_ms = timeout_ms;
+    if (timeout_ms >= 0) {
+      auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+      left_ms = static_cast<int>(std::max<int64_t>(0, left.count()));
     }
+    struct pollfd fds[2] = {{inotify_fd_, POLLIN, 0}, {wake_fd_, POLLIN, 0}};
+    int ready = poll(fds, 2, left_ms);
+    if (ready == 0 || (ready < 0 && errno != EINTR)) break;
+    if (fds[1].revents) {
+      woken = true;
+      uint64_t count;
+      while (read(wake_fd_, &count, sizeof count) > 0) {
+      }
+    }
+    // The removal of a watch is an event, too, and none that anybody waits for.
+    read_writes(written);
   }
+  return written;
+}
+
+void WriteWatch::read_writes(std::vector<int>& written) {
   alignas(struct inotify_event) char buffer[4096];
   for (;;) {
     ssize_t n = read(inotify_fd_, buffer, sizeof buffer);
-    if (n <= 0) break;
+    if (n <= 0) return;
     for (ssize_t at = 0; at < n;) {
       struct inotify_event event;
       std::memcpy(&event, buffer + at, sizeof event);
@@ -61,7 +80,6 @@ std::vector<int> WriteWatch::wait(int timeout_ms) {
       at += static_cast<ssize_t>(sizeof event + event.len);
     }
   }
-  return written;
 }
 
 void WriteWatch::wake() {

@@ -29,6 +29,8 @@ class WriteWatch {
   void wake();
 
  private:
+  void read_writes(std::vector<int>& written);
+
   WriteWatch(int inotify_fd, int wake_fd) : inotify_fd_(inotify_fd), wake_fd_(wake_fd) {}
 
   int inotify_fd_;

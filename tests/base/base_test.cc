@@ -6,7 +6,10 @@
 #include "base/types.h"
 #include "env/file.h"
 #include "env/worker_pool.h"
+#include "env/write_watch.h"
 #include "test.h"
+
+#include <chrono>
 
 using namespace litefs;
 
@@ -20,4 +23,20 @@ TEST_CASE("varints round trip and refuse what is cut or too long") {
   }
   Bytes endless(11, 0xff);
   CHECK_FALSE(ByteReader(endless, "test").varint().ok());
+}
+
+TEST_CASE("a watch wakes for writes and wake-ups, not for its own removals") {
+  test::TempDir dir;
+  auto files = posix_file_system();
+  auto file = files->open(dir.file("watched"), OpenMode::kCreate).value();
+  auto watch = WriteWatch::create().value();
+  int id = watch->add(file->fd()).value();
+  REQUIRE(file->write_at(0, as_bytes("x")).ok());
+  CHECK(watch->wait(1000) == std::vector<int>{id});
+  watch->remove(id);
+  auto before = std::chrono::steady_clock::now();
+  CHECK(watch->wait(30).empty());
+  CHECK(std::chrono::steady_clock::now() - before >= std::chrono::milliseconds(29));
+  watch->wake();
+  CHECK(watch->wait(60000).empty());
 }
