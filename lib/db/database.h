@@ -281,7 +281,7 @@ class Database {
   Status recover_captured(const OnDisk& disk, bool trusted) REQUIRES(mutex_);
   Status recover_applied(const OnDisk& disk, bool trusted) REQUIRES(mutex_);
   Status recover_by_content(const OnDisk& disk) REQUIRES(mutex_);
-  Status capture_leftover_frames(const WalAnchor& from) REQUIRES(mutex_);
+  Status capture_leftover_frames(const OnDisk& disk, const WalAnchor& from) REQUIRES(mutex_);
   Status adopt_content(const OnDisk& disk) REQUIRES(mutex_);
   Status make_wal_mode() REQUIRES(mutex_);
   Status redo_offline() REQUIRES(mutex_);

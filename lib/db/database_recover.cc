@@ -257,11 +257,11 @@ Status Database::recover_captured(const OnDisk& disk, bool trusted) {
   }
   if (has_frames && (current.anchor == WalAnchor() || current.anchor.salts != disk.end.salts)) {
     // A generation begun after everything captured had been moved into the file.
-    return capture_leftover_frames(WalAnchor{disk.end.salts, 0, disk.wal_header->checksum});
+    return capture_leftover_frames(disk, WalAnchor{disk.end.salts, 0, disk.wal_header->checksum});
   }
   if (current.anchor.salts == disk.end.salts && current.anchor.frame <= disk.end.frame) {
     WalChecksum at_anchor = TRY(frame_checksum(disk, current.anchor.frame));
-    if (at_anchor == current.anchor.checksum) return capture_leftover_frames(current.anchor);
+    if (at_anchor == current.anchor.checksum) return capture_leftover_frames(disk, current.anchor);
   }
   env_.log.warning("the WAL is not the one that was captured; comparing the whole database").kv("database", name());
   return recover_by_content(disk);
@@ -275,16 +275,21 @@ Result<WalChecksum> Database::frame_checksum(const OnDisk& disk, uint32_t frame)
   return WalChecksum{load_be32(header + 16), load_be32(header + 20)};
 }
 
-Status Database::capture_leftover_frames(const WalAnchor& from) {
+Status Database::capture_leftover_frames(const OnDisk& disk, const WalAnchor& from) {
   TRY(tail_->refresh());
   tail_->set_index_in_use(false);
   tail_->set_anchor(from);
   TxId before = control_->state().current.position.txid;
-  TRY(drain_locked(true));
+  TRY(drain_locked(true));  // what the index had published
+  tail_->set_last_index(std::nullopt);
+  TRY(drain_locked(true));  // and what the chain has behind it
   uint64_t captured = control_->state().current.position.txid.value - before.value;
   if (captured > 0) {
     env_.log.info("committed transactions of the last run captured").kv("database", name()).kv("transactions", captured);
   }
+  // Published frames whose checksums are wrong (wal_tail.cc): SQLite's recovery ends before them, and so would every
+  // application's view. The log brings them back.
+  if (control_->state().current.anchor.frame > disk.end.frame) return recover_by_content(disk);
   return {};
 }
 

@@ -152,6 +152,13 @@ Result<TailInput> WalTail::look() {
     }
   }
   input.wal = TRY(read_wal_header());
+  if (!input.index_in_use && last_index_ && input.wal && input.wal->salts == last_index_->salts) {
+    const bool ahead = !(anchor_.salts == last_index_->salts) || last_index_->max_frame > anchor_.frame;
+    if (ahead && last_index_->max_frame > 0) {
+      input.index_in_use = true;
+      input.index = last_index_;
+    }
+  }
   return input;
 }
 

@@ -68,6 +68,9 @@ class WalTail {
   void forget();
 
   void set_index_in_use(bool in_use) { index_in_use_ = in_use; }
+  // For a recovery: what the index said before it was taken away. Its frames were published, whatever their
+  // checksums say; the chain is followed behind them.
+  void set_last_index(const std::optional<WalIndexHeader>& index) { last_index_ = index; }
   const WalAnchor& anchor() const { return anchor_; }
   void set_anchor(const WalAnchor& anchor);
 
@@ -109,6 +112,7 @@ class WalTail {
   std::unique_ptr<File> wal_;
   std::unique_ptr<File> shm_;
   bool index_in_use_ = false;
+  std::optional<WalIndexHeader> last_index_;
   WalAnchor anchor_;
   WalHeader header_;      // of the anchor's generation
   WalMap map_;            // delivered pages of the anchor's generation

@@ -187,3 +187,27 @@ TEST_CASE("a fuzzy copy taken while writers go on becomes consistent by the reco
   CHECK_FALSE(pair.copy->loading());
   pair.check_equal();
 }
+
+TEST_CASE("frames that SQLite published without checksums survive a crash of application and node") {
+  Pair pair;
+  auto shell = pair.create();
+  shell->run("CREATE TABLE u(a, b); CREATE INDEX i ON t(a);");
+  pair.replicate();
+  Position before = pair.source->position();
+  shell->run("PRAGMA cache_size = 5; BEGIN; SAVEPOINT s; INSERT INTO u VALUES(1, 2);");
+  for (int i = 0; i < 200; ++i) shell->run("INSERT INTO t(a) VALUES(randomblob(500));");
+  shell->run("ROLLBACK TO s; RELEASE s;");
+  for (int i = 0; i < 20; ++i) shell->run("INSERT INTO t(a) VALUES(randomblob(500));");
+  CHECK(shell->run("COMMIT;") == "");
+  CHECK(shell->run("INSERT INTO t(a) VALUES('after');") == "");
+  CHECK(shell->run("SELECT count(*) FROM t;") == "21");
+  shell->kill9();
+  pair.source.reset();
+  pair.primary.restart();
+  pair.source = pair.primary.start_primary("app.db", 2);
+  CHECK(pair.source->position().txid.value == before.txid.value + 2);
+  pair.replicate();
+  Shell again(pair.primary.file("app.db"));
+  CHECK(again.run("SELECT count(*) FROM t;") == "21");
+  pair.check_equal();
+}
