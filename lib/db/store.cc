@@ -53,16 +53,12 @@ std::shared_ptr<Database> Store::find(const std::string& name) {
 }
 
 Result<std::shared_ptr<Database>> Store::find_or_create(const std::string& name) {
+  MutexLock opening(opening_);
+  if (std::shared_ptr<Database> database = find(name)) return database;
+  // Not under mutex_: a database calls its observer, who may look for it here.
+  std::shared_ptr<Database> database = TRY(Database::open(env_, name));
   MutexLock lock(mutex_);
-  std::shared_ptr<Database>& database = databases_[name];
-  if (!database) {
-    Result<std::shared_ptr<Database>> opened = Database::open(env_, name);
-    if (!opened.ok()) {
-      databases_.erase(name);
-      return opened.error();
-    }
-    database = std::move(opened).value();
-  }
+  databases_[name] = database;
   return database;
 }
 

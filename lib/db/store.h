@@ -33,6 +33,7 @@ class Store {
   bool is_database_file(const std::string& path);
 
   const DatabaseEnvironment env_;
+  Mutex opening_;  // one open at a time. Lock order: opening_, a database's mutexes, mutex_
   Mutex mutex_;
   std::map<std::string, std::shared_ptr<Database>> databases_ GUARDED_BY(mutex_);
   std::set<std::string> foreign_ GUARDED_BY(mutex_);

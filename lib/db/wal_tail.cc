@@ -301,9 +301,17 @@ Result<bool> WalTail::published_beyond(Pgno pgno) {
 Result<bool> WalTail::holds_image(Pgno pgno, Checksum hash) {
   std::optional<WalHeader> header = TRY(read_wal_header());
   std::optional<WalIndexHeader> index = TRY(read_index_header());
-  if (!header || !index || index->salts != header->salts) return false;
+  if (!header) return false;
+  uint32_t max_frame = 0;
+  if (index && index->salts == header->salts) {
+    max_frame = index->max_frame;
+  } else if (!index_in_use_) {
+    // A recovery: whatever the file has.
+    FileInfo info = TRY(wal_->info());
+    max_frame = static_cast<uint32_t>((info.size_bytes - kWalHeaderBytes) / header->frame_bytes());
+  }
   Bytes page(header->page_size);
-  for (uint32_t frame = 1; frame <= index->max_frame; ++frame) {
+  for (uint32_t frame = 1; frame <= max_frame; ++frame) {
     uint8_t bytes[4];
     TRY(wal_->read_exactly(header->frame_offset(frame), bytes));
     if (load_be32(bytes) != pgno) continue;

@@ -1,11 +1,11 @@
 // One connection's bytes: a TCP or unix-domain socket (later TLS) with a bounded way to write.
 //
-// What is written in one turn of the loop leaves together at the end of the turn, in one system
-// call where the socket takes it, so a writer need not collect small frames itself. A stream never
-// refuses a write: its user looks at queued_bytes() before writing more than a little, and goes on
-// when on_drained tells it to. Thread rule: the loop's thread only. A stream may be destroyed at
-// any time, also inside its own callbacks; nothing is called after that. Every stream is destroyed
-// before its loop.
+// What is written in one turn of the loop leaves together at its end (much of it sooner), in one
+// system call where the socket takes it, so a writer need not collect small frames itself. A stream
+// never refuses a write: its user looks at queued_bytes() before writing more than a little, and
+// goes on when on_drained tells it to. Thread rule: the loop's thread only. A stream may be
+// destroyed at any time, also inside its own callbacks; nothing is called after that. Every stream
+// is destroyed before its loop.
 #pragma once
 
 #include <functional>

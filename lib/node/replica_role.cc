@@ -33,7 +33,7 @@ void ReplicaRole::follow(const std::string& primary_url) { connector_->follow(pr
 void ReplicaRole::attach_all() {
   for (const std::shared_ptr<Database>& database : store_.all()) {
     Result<Lane*> found = lane(database->name());
-    if (found.ok()) run(*found.value(), 0, [](Database& db) { return db.attach(); });
+    if (found.ok()) run(*found.value(), {}, [](Database& db) { return db.attach(); });
   }
 }
 
@@ -95,35 +95,36 @@ ReplicaRole::Lane* ReplicaRole::known_lane(const std::string& name) {
 
 // Runs a job of a database on its strand; `bytes` count against the queue until it is done. A job of a session that
 // has ended is dropped: what it brings will come again.
-void ReplicaRole::run(Lane& lane, size_t bytes, std::function<Status(Database&)> job) {
-  queued_bytes_ += bytes;
+void ReplicaRole::run(Lane& lane, const Load& load, std::function<Status(Database&)> job) {
+  queued_bytes_ += load.bytes;
   if (queued_bytes_ > kQueueBytesMax && session_ && !paused_) {
     paused_ = true;
     session_->pause();
   }
   uint64_t mine = *generation_;
-  lane.strand->post([this, database = lane.database, generation = generation_, broken = lane.broken, mine, bytes,
-                     job = std::move(job)] {
+  lane.strand->post([this, database = lane.database, generation = generation_, broken = lane.broken, mine, load,
+                     index = lane.index, job = std::move(job)] {
     Status done;
-    const bool brings_data = bytes > 0;
+    const bool brings_data = load.bytes > 0;
     bool dropped = *generation != mine || (brings_data && *broken);
     if (!dropped) {
       done = database->ensure_replica();
       if (done.ok()) done = job(*database);
       if (!done.ok() && brings_data && worth_retrying(done.error().code())) *broken = true;
     }
-    threads_.loop.post([this, name = database->name(), done, dropped, brings_data, bytes] {
-      queued_bytes_ -= bytes;
+    threads_.loop.post([this, name = database->name(), index, done, dropped, load] {
+      queued_bytes_ -= load.bytes;
       if (paused_ && queued_bytes_ <= kQueueBytesLow) {
         paused_ = false;
         if (session_) session_->resume();
       }
-      if (!dropped) finished(name, done, brings_data);
+      if (!dropped) finished(name, index, load, done);
     });
   });
 }
 
-void ReplicaRole::finished(const std::string& name, const Status& done, bool brought_data) {
+void ReplicaRole::finished(const std::string& name, uint32_t index, const Load& load, const Status& done) {
+  const bool brought_data = load.bytes > 0;
   Lane* lane = known_lane(name);
   if (!lane) return;
   DatabaseInfo info = lane->database->info();
@@ -133,7 +134,10 @@ void ReplicaRole::finished(const std::string& name, const Status& done, bool bro
     return;
   }
   if (done.ok()) {
-    if (session_ && info.state != DatabaseState::kLoading) session_->applied(name, info.position.txid, TxId{});
+    TxId through = std::min(info.position.txid, load.through);
+    if (session_ && through.value != 0 && info.state != DatabaseState::kLoading) {
+      session_->applied(index, through, TxId{});
+    }
     return;
   }
   if (info.state == DatabaseState::kStopped) return;  // said where it was stopped
@@ -166,7 +170,7 @@ void ReplicaRole::retry_later(Lane& lane) {
   std::unique_ptr<Timer>& timer = retries_[name];
   if (!timer) {
     timer = threads_.loop.timer([this, name] {
-      if (Lane* again = known_lane(name)) run(*again, 0, [](Database& database) { return database.attach(); });
+      if (Lane* again = known_lane(name)) run(*again, {}, [](Database& database) { return database.attach(); });
     });
   }
   timer->start(kRetryMs);
@@ -196,10 +200,11 @@ Status ReplicaRole::session_welcomed(ReplicaSession& session, const wire::Welcom
 Status ReplicaRole::database_started(const DatabaseStart& start) {
   Lane* lane = TRY(this->lane(start.name));
   lane->id = start.id;
+  lane->index = start.index;
   if (start.how == wire::DatabaseHow::kUnknown) {
-    run(*lane, 0, [](Database& database) { return database.set_aside_and_remove("the primary does not have it"); });
+    run(*lane, {}, [](Database& database) { return database.set_aside_and_remove("the primary does not have it"); });
   } else if (start.how == wire::DatabaseHow::kContinue) {
-    run(*lane, 0, [](Database& database) { return database.attach(); });
+    run(*lane, {}, [](Database& database) { return database.attach(); });
   }
   return {};
 }
@@ -217,7 +222,9 @@ Status ReplicaRole::log_piece(const std::string& name, const IncomingPiece& piec
     pass_on(*lane);
     lane->large = piece.record_bytes > kRecordInMemoryMax;
     lane->partial.clear();
-    if (lane->large) run(*lane, 0, [](Database& database) { return database.begin_large_record(); });
+    Result<RecordHeader> header = decode_record_header(piece.bytes);
+    lane->large_through = header.ok() ? header.value().txid_last : TxId{};
+    if (lane->large) run(*lane, {}, [](Database& database) { return database.begin_large_record(); });
   }
   if (!lane->large) {
     lane->partial.insert(lane->partial.end(), piece.bytes.begin(), piece.bytes.end());
@@ -229,7 +236,7 @@ Status ReplicaRole::log_piece(const std::string& name, const IncomingPiece& piec
     return {};
   }
   auto bytes = std::make_shared<Bytes>(piece.bytes.begin(), piece.bytes.end());
-  run(*lane, bytes->size(), [bytes, ends = piece.ends](Database& database) -> Status {
+  run(*lane, {bytes->size(), lane->large_through}, [bytes, ends = piece.ends](Database& database) -> Status {
     TRY(database.append_large_record(*bytes));
     return ends ? database.finish_large_record() : Status();
   });
@@ -242,7 +249,10 @@ void ReplicaRole::pass_on(Lane& lane) {
   size_t bytes = lane.bytes;
   lane.records = {};
   lane.bytes = 0;
-  run(lane, bytes, [records](Database& database) { return database.apply(*records); });
+  Load load{bytes, TxId{}};
+  // A record that does not decode is refused by apply().
+  if (Result<RecordHeader> last = decode_record_header(records->back()); last.ok()) load.through = last.value().txid_last;
+  run(lane, load, [records](Database& database) { return database.apply(*records); });
 }
 
 void ReplicaRole::turn_ended() {
@@ -252,7 +262,7 @@ void ReplicaRole::turn_ended() {
 
 Status ReplicaRole::snapshot_begin(const std::string& name, const Position& start, uint64_t estimated_bytes) {
   Lane* lane = TRY(this->lane(name));
-  run(*lane, 0, [id = lane->id, start, estimated_bytes](Database& database) {
+  run(*lane, {}, [id = lane->id, start, estimated_bytes](Database& database) {
     return database.begin_load(id, start, estimated_bytes);
   });
   return {};
@@ -262,7 +272,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
   Lane* lane = TRY(this->lane(name));
   if (bytes.empty() || *lane->broken) return {};
   auto packed = std::make_shared<Bytes>(bytes.begin(), bytes.end());
-  run(*lane, packed->size(), [packed](Database& database) -> Status {
+  run(*lane, {packed->size(), TxId{}}, [packed](Database& database) -> Status {
     return database.load_pages(TRY(unpack_snapshot_piece(*packed)));
   });
   return {};
@@ -271,7 +281,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
 Status ReplicaRole::snapshot_end(const std::string& name, const Position& consistent_at) {
   Lane* lane = TRY(this->lane(name));
   if (*lane->broken) return {};
-  run(*lane, 0, [consistent_at](Database& database) { return database.end_load(consistent_at); });
+  run(*lane, {}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
   return {};
 }
 

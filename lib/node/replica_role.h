@@ -71,9 +71,11 @@ class ReplicaRole final : public ReplicaHost {
     std::shared_ptr<Database> database;
     std::shared_ptr<Strand> strand;
     DatabaseId id;
+    uint32_t index = 0;          // of its present start
     std::vector<Bytes> records;  // whole ones of this turn
     size_t bytes = 0;            // in `records`
     Bytes partial;               // a record that came only in part
+    TxId large_through;          // that record's TXID
     bool large = false;          // that record goes to the disk in pieces
     // Something that came could not be taken (the database is fenced, the disk is full): what follows it is of no use.
     // Once the database works again the connection is made anew, from what it has.
@@ -82,8 +84,14 @@ class ReplicaRole final : public ReplicaHost {
 
   Result<Lane*> lane(const std::string& name);
   Lane* known_lane(const std::string& name);
-  void run(Lane& lane, size_t bytes, std::function<Status(Database&)> job);
-  void finished(const std::string& name, const Status& done, bool brought_data);
+  // What a job is for: how much it counts against the queue (0: it brings no data), and through which record it brings
+  // its database, which is what may be acknowledged once it is done.
+  struct Load {
+    size_t bytes = 0;
+    TxId through;
+  };
+  void run(Lane& lane, const Load& load, std::function<Status(Database&)> job);
+  void finished(const std::string& name, uint32_t index, const Load& load, const Status& done);
   void retry_later(Lane& lane);
   void pass_on(Lane& lane);
 

@@ -160,6 +160,9 @@ struct DatabaseStart {
   wire::DatabaseHow how = wire::DatabaseHow::kContinue;
   Position from;  // kContinue: where records begin
   wire::SnapshotReason reason = wire::SnapshotReason::kNew;
+  // Stands for this start, for ReplicaSession::applied: another start of the same name has another
+  // one.
+  uint32_t index = 0;
 };
 
 struct IncomingPiece {

@@ -197,7 +197,8 @@ Status ReplicaSession::on_database(const wire::Database& database) {
                                               .id = database.id,
                                               .how = database.how,
                                               .from = database.from,
-                                              .reason = database.reason});
+                                              .reason = database.reason,
+                                              .index = database.index});
 }
 
 Status ReplicaSession::on_log(const wire::LogPiece& piece) {
@@ -287,9 +288,13 @@ void ReplicaSession::resume() {
 }
 
 void ReplicaSession::applied(const std::string& name, TxId received_txid, TxId durable) {
-  if (phase_ != Phase::kStreaming) return;
   auto found = by_name_.find(name);
-  if (found == by_name_.end()) return;
+  if (found != by_name_.end()) applied(found->second->index, received_txid, durable);
+}
+
+void ReplicaSession::applied(uint32_t index, TxId received_txid, TxId durable) {
+  auto found = by_index_.find(index);
+  if (phase_ != Phase::kStreaming || found == by_index_.end()) return;
   Entry& e = *found->second;
   CHECK(durable <= received_txid);
   e.received = std::max(e.received, received_txid);

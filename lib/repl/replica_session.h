@@ -52,8 +52,11 @@ class ReplicaSession {
   // handed.
   void pause();
   void resume();
-  // What the host has of a database: acknowledged at the end of the turn. Goes up only.
+  // What the host has of a database: acknowledged at the end of the turn. Goes up only. Only what
+  // came under the present start may be told; a host that learns it later, from a worker, names the
+  // start by its index, and what belongs to an earlier one is ignored.
   void applied(const std::string& name, TxId received, TxId durable);
+  void applied(uint32_t index, TxId received, TxId durable);
   // The host met an error after the call that brought the data: ends the session, saying why.
   void failed(const Error& error);
   // Says why and ends the session.

@@ -14,30 +14,42 @@
 // later versions put what may be ignored into 0x80 … 0xff. At the end of a frame marked (+) unknown
 // bytes are ignored, so that later versions can add fields; in every other frame they are an error.
 //
-// type               way  payload
-// 01 HELLO (+)       r→p  v version_min, v version_max, u8 kind (1 = replication), u64 cluster id
-// (0: none yet), u64 node id,
-//                         v highest epoch seen, str host name, str advertised url
-// 02 DATABASES_HELD  r→p  u8 flags (1 = the last page), v count, count × (str name, u64 database
-// id, pos) 03 WELCOME (+)     p→r  v version, u64 cluster id, u64 node id, v epoch, str host name,
-// str url, v wall clock ms 04 REFUSE (+)      p→r  u8 code (RefuseCode), str text, str url of the
-// primary ("" when unknown) 05 DATABASE        p→r  v index, str name, u64 database id, u8 how,
-// then
-//                           how 0 (continue): pos, after which records follow
-//                           how 1 (snapshot): u8 reason (SnapshotReason)
-//                           how 2 (unknown): nothing; the primary has no such database
-// 06 LOG             p→r  v index, u8 flags (1 = begins a record, 2 = ends it, 4 = this record is
-// committed, 8 = a commit TXID
-//                         follows), with 1 and without 2: v record length, with 8: v commit TXID; a
-//                         piece of the record
-// 07 SNAPSHOT_BEGIN  p→r  v index, pos the copy was begun at, v estimated bytes
-// 08 SNAPSHOT_DATA   p→r  v index, bytes (opaque here)
-// 09 SNAPSHOT_END    p→r  v index, pos through which records must be applied until the copy is
-// consistent 0a DATABASE_END    p→r  v index, u8 reason (EndReason), str text 0b HEARTBEAT (+) both
-// v wall clock ms, v count, count × (v index, pos, v commit TXID ≤ the position's); a
-//                         replica sends count 0
-// 0c ACK             r→p  v count, count × (v index, v received TXID, v durable TXID ≤ received)
-// 0d GOODBYE (+)     both u8 reason (GoodbyeReason), str text, str url of the new primary
+// FRAMES, by type; "r" is the replica, "p" the primary:
+//
+//   01 HELLO (+) r→p
+//        v version_min, v version_max, u8 kind (1 = replication), u64 cluster id (0: none yet),
+//        u64 node id, v highest epoch seen, str host name, str advertised url
+//   02 DATABASES_HELD r→p
+//        u8 flags (1 = the last page), v count, count × (str name, u64 database id, pos)
+//   03 WELCOME (+) p→r
+//        v version, u64 cluster id, u64 node id, v epoch, str host name, str url,
+//        v wall clock ms
+//   04 REFUSE (+) p→r
+//        u8 code (RefuseCode), str text, str url of the primary ("" when unknown)
+//   05 DATABASE p→r
+//        v index, str name, u64 database id, u8 how, then
+//        how 0 (continue): pos, after which records follow
+//        how 1 (snapshot): u8 reason (SnapshotReason)
+//        how 2 (unknown): nothing; the primary has no such database
+//   06 LOG p→r
+//        v index, u8 flags (1 = begins a record, 2 = ends it, 4 = this record is committed,
+//        8 = a commit TXID follows), with 1 and without 2: v record length, with 8: v commit TXID,
+//        then a piece of the record
+//   07 SNAPSHOT_BEGIN p→r
+//        v index, pos the copy was begun at, v estimated bytes
+//   08 SNAPSHOT_DATA p→r
+//        v index, bytes (opaque here)
+//   09 SNAPSHOT_END p→r
+//        v index, pos through which records must be applied until the copy is consistent
+//   0a DATABASE_END p→r
+//        v index, u8 reason (EndReason), str text
+//   0b HEARTBEAT (+) both ways
+//        v wall clock ms, v count, count × (v index, pos, v commit TXID ≤ the position's);
+//        a replica sends count 0
+//   0c ACK r→p
+//        v count, count × (v index, v received TXID, v durable TXID ≤ received)
+//   0d GOODBYE (+) both ways
+//        u8 reason (GoodbyeReason), str text, str url of the new primary
 //
 // COURSE. The replica sends preface, HELLO and all its databases at once. The primary answers its
 // preface and WELCOME, or REFUSE and closes. Then it opens one small stream a database with
@@ -45,21 +57,23 @@
 // connection):
 //
 //   continue   LOG frames, without a gap, from the position on. The replica must stand there (or
-//   have nothing, when it is
-//              the zero position).
+//              have nothing, when it is the zero position).
 //   snapshot   SNAPSHOT_BEGIN, SNAPSHOT_DATA …, SNAPSHOT_END, then LOG from SNAPSHOT_BEGIN's
-//   position on. unknown    nothing follows, the index is over.
+//              position on.
+//   unknown    nothing follows, the index is over.
 //
 // DATABASE_END ends an index; an unfinished record or snapshot is to be forgotten. The same
 // database may be opened again under a new index. A DATABASE whose name the replica knows with
-// another database id replaces it. A record up to kLogPieceMax bytes is one LOG frame (7 bytes more
-// than the record, for indexes below 128); a longer one comes in pieces, in order; frames of other
-// databases may stand between them. A dropped database's last record is followed by DATABASE_END.
+// another database id replaces it. A dropped database's last record is followed by DATABASE_END.
+//
+// A record up to kLogPieceMax bytes is one LOG frame (7 bytes more than the record, for indexes
+// below 128); a longer one comes in pieces, in order; frames of other databases may stand between.
 // A replica may apply a record once it is committed: flag 4, or a commit TXID (of flag 8 or a
-// HEARTBEAT) that reaches it. Asynchronous commits always carry flag 4. Each side sends a HEARTBEAT
-// each second; the primary's lists the databases whose position or commit TXID changed since its
-// last one. A side that hears nothing for 10 seconds ends the connection. An ACK may come late for
-// an index that is over and is then ignored.
+// HEARTBEAT) that reaches it. Asynchronous commits always carry flag 4.
+//
+// Each side sends a HEARTBEAT each second; the primary's lists the databases whose position or
+// commit TXID changed since its last one. A side that hears nothing for 10 seconds ends the
+// connection. An ACK may come late for an index that is over and is then ignored.
 //
 // Decoders never trust: lengths, counts, flags and enumerations are checked, and an error names the
 // frame. Thread rule: plain values, any thread; a FrameReader belongs to one thread.

@@ -1,5 +1,6 @@
 #include "node/options.h"
 
+#include <cstdio>
 #include <map>
 #include <random>
 
@@ -207,7 +208,7 @@ TEST_CASE("bytes that are no YAML are an error with a line, never a crash") {
   const std::string good = with("exec:\n  - cmd: 'a \"b\" ${APP}'\nlease: {hostname: x, candidate: true}\n");
   const char* given = std::getenv("LITEFS_TEST_SEED");
   const uint64_t seed = given ? std::strtoull(given, nullptr, 0) : std::random_device()();
-  CAPTURE(seed);
+  std::printf("LITEFS_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
   std::mt19937_64 random(seed);
   for (size_t cut = 0; cut < good.size(); ++cut) static_cast<void>(read(good.substr(0, cut)).ok());
   for (int round = 0; round < 20'000; ++round) {

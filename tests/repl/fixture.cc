@@ -550,6 +550,7 @@ Status TestReplica::snapshot_end(const std::string& name, const Position& consis
 
 void TestReplica::database_ended(const std::string& name, wire::EndReason, const std::string&) {
   partial_.erase(name);
+  applied_.erase(name);
 }
 
 void TestReplica::primary_position(const std::string& name, const Position& position, TxId) {
