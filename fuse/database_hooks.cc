@@ -5,7 +5,7 @@
 namespace litefs {
 namespace {
 
-constexpr auto kResizeDeadline = std::chrono::seconds(5);
+constexpr auto kNotificationMax = std::chrono::seconds(5);
 constexpr const char* kPrimaryFile = ".primary";
 constexpr const char* kLagFile = ".lag";
 constexpr const char* kPositionSuffix = "-pos";
@@ -248,13 +248,19 @@ bool DatabaseHooks::is_visible(const FileName& file) {
 Result<std::unique_ptr<LockDoor>> DatabaseHooks::lock_door(const std::string& name) {
   Mount* mount = mount_;
   if (!mount) return Error(ErrorCode::kBusy, "the mount does not stand yet");
+  // The file may have been made or replaced a moment ago, and the kernel may still know the name as missing, or as
+  // another file's. Where it cannot be told in time, opening says what is wrong.
+  for (const char* suffix : {"", "-shm"}) {
+    Status told = mount->notifier().invalidate_entry(name + suffix, std::chrono::steady_clock::now() + kNotificationMax);
+    if (!told.ok()) log_.warning("the kernel was not told of a file").kv("file", name + suffix).error(told.error());
+  }
   return mount->client().lock_door(name);
 }
 
 Status DatabaseHooks::file_resized(const std::string& file_name) {
   Mount* mount = mount_;
   if (!mount) return {};
-  return mount->notifier().invalidate_attributes(file_name, std::chrono::steady_clock::now() + kResizeDeadline);
+  return mount->notifier().invalidate_attributes(file_name, std::chrono::steady_clock::now() + kNotificationMax);
 }
 
 void DatabaseHooks::file_created(const std::string& file_name) {

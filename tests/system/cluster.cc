@@ -197,8 +197,9 @@ Node& Cluster::add_node() {
 void Cluster::write_config(const Node& node) {
   std::ofstream out(node.directory() + "/litefs.yml");
   out << "fuse:\n  dir: \"" << node.mount() << "\"\n"
-      << "data:\n  dir: \"" << node.data() << "\"\n  retention: \"24h\"\n"
-      << "http:\n  addr: \"127.0.0.1:" << node.port() << "\"\n"
+      << "data:\n  dir: \"" << node.data() << "\"\n  retention: \"24h\"\n";
+  for (const std::string& line : options_.data_settings) out << "  " << line << "\n";
+  out << "http:\n  addr: \"127.0.0.1:" << node.port() << "\"\n"
       << "lease:\n  type: \"static\"\n  hostname: \"node" << node.index() << "\"\n"
       << "  advertise-url: \"http://127.0.0.1:" << nodes_[0]->port() << "\"\n"
       << "  candidate: " << (node.index() == 0 ? "true" : "false") << "\n"

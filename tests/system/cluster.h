@@ -45,6 +45,7 @@ struct ClusterOptions {
   std::string litefs;       // the program; empty: environment LITEFS_BIN
   std::string application;  // the helper `app`; empty: environment LITEFS_APP
   std::string parent;       // where the directory is made; empty: the system's temporary directory
+  std::vector<std::string> data_settings;  // lines for the section `data`, as "retention-size: 1MB"
   // Whether the nodes' logs are to be printed when the cluster is destroyed.
   std::function<bool()> failed;
 };

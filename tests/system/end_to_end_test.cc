@@ -123,6 +123,23 @@ TEST_CASE("a new replica loads what is there") {
   writer.close();
 }
 
+TEST_CASE("a database that applications asked for in vain before it came is readable when it has come") {
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  make_database(cluster, "db");
+  cluster.stop(0);
+  cluster.start_replica(1);
+  // The kernel keeps it as a missing name.
+  for (const std::string suffix : {"", "-wal", "-shm"}) {
+    CHECK_THROWS(cluster.run_app({"cat", cluster.node(1).path("db" + suffix)}));
+  }
+  cluster.start_primary();
+  cluster.wait_for_equal(kSoon);
+  CHECK(cluster.open(1, "db").value("SELECT count(*) FROM t") == "0");
+  CHECK_FALSE(cluster.log_contains(1, "failed"));
+  cluster.check_same("db");
+}
+
 TEST_CASE("a primary that was stopped goes on where it was") {
   Cluster cluster(cluster_options(2));
   cluster.start_primary();
