@@ -160,18 +160,12 @@ Status Database::fence() {
   MutexLock lock(mutex_);
   TRY(not_stopped());
   if (fenced_off_) return {};
-  uint8_t poison[2 * kWalIndexHeaderBytes];
-  store_poisoned_wal_index(poison);
   Result<std::unique_ptr<File>> shm = env_.files.open(paths_.shm(), OpenMode::kReadWrite);
   if (shm.ok()) {
-    uint8_t header[2 * kWalIndexHeaderBytes];
-    size_t n = TRY(shm.value()->read_at(0, header));
-    std::optional<WalIndexHeader> index;
-    if (n == sizeof header) index = WalIndexHeader::parse(header);
-    if (index) tail_->set_last_index(index);
     // Whoever still maps this index cannot start another statement. A writer in the middle of one may publish
     // over it, which is why the whole fence is tried again until nobody is left.
-    TRY(shm.value()->write_at(0, poison));
+    std::optional<WalIndexHeader> index = TRY(poison_wal_index(*shm.value()));
+    if (index) tail_->set_last_index(index);
   } else if (shm.error().code() != ErrorCode::kNotFound) {
     return shm.error();
   }

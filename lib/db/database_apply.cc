@@ -123,7 +123,7 @@ Status Database::begin_large_record() {
 
 Status Database::append_large_record(ByteView piece) {
   MutexLock lock(mutex_);
-  CHECK(incoming_ != nullptr);
+  if (!incoming_) return Error(ErrorCode::kInvalid, "a piece of a record of '" + name() + "' came without its beginning");
   TRY(incoming_->write_at(incoming_bytes_, piece));
   incoming_bytes_ += piece.size();
   return {};
@@ -142,7 +142,7 @@ Status Database::finish_large_record() {
   Status finished;
   {
     MutexLock lock(mutex_);
-    CHECK(incoming_ != nullptr);
+    if (!incoming_) return Error(ErrorCode::kInvalid, "the end of a record of '" + name() + "' came without its beginning");
     finished = take_incoming();
   }
   abort_large_record();

@@ -80,11 +80,7 @@ Status Database::remove_companions() {
   writer_.reset();
   attached_ = false;
   Result<std::unique_ptr<File>> shm = env_.files.open(paths_.shm(), OpenMode::kReadWrite);
-  if (shm.ok()) {
-    uint8_t poison[2 * kWalIndexHeaderBytes];
-    store_poisoned_wal_index(poison);
-    TRY(shm.value()->write_at(0, poison));
-  }
+  if (shm.ok()) TRY(poison_wal_index(*shm.value()));
   for (const char* suffix : {"-wal", "-shm", "-journal"}) {
     Status removed = env_.files.remove(paths_.database() + suffix);
     if (removed.ok()) env_.observer.file_removed(name() + suffix);

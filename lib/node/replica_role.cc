@@ -105,7 +105,7 @@ void ReplicaRole::run(Lane& lane, const Load& load, std::function<Status(Databas
   lane.strand->post([this, database = lane.database, generation = generation_, broken = lane.broken, mine, load,
                      index = lane.index, job = std::move(job)] {
     Status done;
-    const bool brings_data = load.bytes > 0;
+    const bool brings_data = load.brings_data;
     bool dropped = *generation != mine || (brings_data && *broken);
     if (!dropped) {
       done = database->ensure_replica();
@@ -124,7 +124,7 @@ void ReplicaRole::run(Lane& lane, const Load& load, std::function<Status(Databas
 }
 
 void ReplicaRole::finished(const std::string& name, uint32_t index, const Load& load, const Status& done) {
-  const bool brought_data = load.bytes > 0;
+  const bool brought_data = load.brings_data;
   Lane* lane = known_lane(name);
   if (!lane) return;
   DatabaseInfo info = lane->database->info();
@@ -224,7 +224,7 @@ Status ReplicaRole::log_piece(const std::string& name, const IncomingPiece& piec
     lane->partial.clear();
     Result<RecordHeader> header = decode_record_header(piece.bytes);
     lane->large_through = header.ok() ? header.value().txid_last : TxId{};
-    if (lane->large) run(*lane, {}, [](Database& database) { return database.begin_large_record(); });
+    if (lane->large) run(*lane, {.brings_data = true}, [](Database& database) { return database.begin_large_record(); });
   }
   if (!lane->large) {
     lane->partial.insert(lane->partial.end(), piece.bytes.begin(), piece.bytes.end());
@@ -236,7 +236,7 @@ Status ReplicaRole::log_piece(const std::string& name, const IncomingPiece& piec
     return {};
   }
   auto bytes = std::make_shared<Bytes>(piece.bytes.begin(), piece.bytes.end());
-  run(*lane, {bytes->size(), lane->large_through}, [bytes, ends = piece.ends](Database& database) -> Status {
+  run(*lane, {bytes->size(), lane->large_through, true}, [bytes, ends = piece.ends](Database& database) -> Status {
     TRY(database.append_large_record(*bytes));
     return ends ? database.finish_large_record() : Status();
   });
@@ -249,7 +249,7 @@ void ReplicaRole::pass_on(Lane& lane) {
   size_t bytes = lane.bytes;
   lane.records = {};
   lane.bytes = 0;
-  Load load{bytes, TxId{}};
+  Load load{bytes, TxId{}, true};
   // A record that does not decode is refused by apply().
   if (Result<RecordHeader> last = decode_record_header(records->back()); last.ok()) load.through = last.value().txid_last;
   run(lane, load, [records](Database& database) { return database.apply(*records); });
@@ -262,7 +262,7 @@ void ReplicaRole::turn_ended() {
 
 Status ReplicaRole::snapshot_begin(const std::string& name, const Position& start, uint64_t estimated_bytes) {
   Lane* lane = TRY(this->lane(name));
-  run(*lane, {}, [id = lane->id, start, estimated_bytes](Database& database) {
+  run(*lane, {.brings_data = true}, [id = lane->id, start, estimated_bytes](Database& database) {
     return database.begin_load(id, start, estimated_bytes);
   });
   return {};
@@ -272,7 +272,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
   Lane* lane = TRY(this->lane(name));
   if (bytes.empty() || *lane->broken) return {};
   auto packed = std::make_shared<Bytes>(bytes.begin(), bytes.end());
-  run(*lane, {packed->size(), TxId{}}, [packed](Database& database) -> Status {
+  run(*lane, {packed->size(), TxId{}, true}, [packed](Database& database) -> Status {
     return database.load_pages(TRY(unpack_snapshot_piece(*packed)));
   });
   return {};
@@ -281,7 +281,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
 Status ReplicaRole::snapshot_end(const std::string& name, const Position& consistent_at) {
   Lane* lane = TRY(this->lane(name));
   if (*lane->broken) return {};
-  run(*lane, {}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
+  run(*lane, {.brings_data = true}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
   return {};
 }
 

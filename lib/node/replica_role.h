@@ -89,6 +89,7 @@ class ReplicaRole final : public ReplicaHost {
   struct Load {
     size_t bytes = 0;
     TxId through;
+    bool brings_data = false;  // what it brings is lost when it fails: it must be sent again
   };
   void run(Lane& lane, const Load& load, std::function<Status(Database&)> job);
   void finished(const std::string& name, uint32_t index, const Load& load, const Status& done);

@@ -1,8 +1,10 @@
 #include "sqlite/wal_index.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "sqlite/header.h"
 
@@ -11,6 +13,8 @@ namespace {
 
 constexpr uint32_t kIndexVersion = 3007000;
 constexpr uint32_t kPoisonVersion = 0xfefefefe;
+constexpr int kPoisonTries = 100;
+constexpr auto kPoisonRetry = std::chrono::microseconds(100);
 
 // WalIndexHdr and WalCkptInfo of wal.c.
 struct RawHeader {
@@ -114,13 +118,53 @@ WalCheckpointInfo WalCheckpointInfo::load(const uint8_t* in) {
   return info;
 }
 
-void store_poisoned_wal_index(uint8_t out[2 * kWalIndexHeaderBytes]) {
-  RawHeader raw{};
-  raw.version = kPoisonVersion;
-  raw.initialised = 1;
-  seal(raw);
-  std::memcpy(out, &raw, sizeof raw);
-  std::memcpy(out + sizeof raw, &raw, sizeof raw);
+namespace {
+
+// Poisons one copy, writing no more than has to change; answers whether nothing had to.
+Result<bool> poison_copy(File& shm, size_t at, const RawHeader& found) {
+  RawHeader wanted = found;
+  wanted.version = kPoisonVersion;
+  wanted.initialised = 1;
+  seal(wanted);
+  if (std::memcmp(&found, &wanted, sizeof found) == 0) return true;
+  auto write = [&](size_t offset, size_t size) {
+    return shm.write_at(at + offset, ByteView(reinterpret_cast<const uint8_t*>(&wanted) + offset, size));
+  };
+  TRY(write(offsetof(RawHeader, version), sizeof found.version));
+  if (found.initialised != 1) TRY(write(offsetof(RawHeader, initialised), sizeof found.initialised));
+  TRY(write(offsetof(RawHeader, checksum), sizeof found.checksum));
+  return false;
+}
+
+bool same_frames(const RawHeader& a, const RawHeader& b) {
+  return std::memcmp(&a.change, &b.change, offsetof(RawHeader, checksum) - offsetof(RawHeader, change)) == 0;
+}
+
+}  // namespace
+
+Result<std::optional<WalIndexHeader>> poison_wal_index(File& shm) {
+  std::optional<WalIndexHeader> said;
+  for (int i = 0; i < kPoisonTries; i++) {
+    uint8_t bytes[2 * kWalIndexHeaderBytes] = {};
+    TRY(shm.read_at(0, bytes));
+    if (std::optional<WalIndexHeader> header = WalIndexHeader::parse(bytes)) said = header;
+    RawHeader copies[2];
+    std::memcpy(copies, bytes, sizeof copies);
+    if (!same_frames(copies[0], copies[1])) {
+      // Being written, which takes no time; or its writer died there, when the second copy, the first to be written,
+      // is the newer one.
+      if (i < kPoisonTries / 2) {
+        std::this_thread::sleep_for(kPoisonRetry);
+        continue;
+      }
+      TRY(shm.write_at(0, ByteView(bytes + kWalIndexHeaderBytes, kWalIndexHeaderBytes)));
+      continue;
+    }
+    bool first = TRY(poison_copy(shm, 0, copies[0]));
+    bool second = TRY(poison_copy(shm, kWalIndexHeaderBytes, copies[1]));
+    if (first && second) return said;
+  }
+  return Error(ErrorCode::kBusy, shm.path() + " is being written");
 }
 
 // One block's entries. Readers of other processes look at them while they change: slots are stored

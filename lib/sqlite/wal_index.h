@@ -66,10 +66,15 @@ struct WalCheckpointInfo {
   static WalCheckpointInfo load(const uint8_t* in);
 };
 
-// The poison of the fence: both header copies with a valid checksum and a version that no SQLite
-// knows, so that every connection that maps this file answers SQLITE_CANTOPEN at its next
-// statement.
-void store_poisoned_wal_index(uint8_t out[2 * kWalIndexHeaderBytes]);
+// The poison of the fence: gives both header copies in the file a version that no SQLite knows, with a valid checksum,
+// so that every connection that maps this file answers SQLITE_CANTOPEN at its next statement. Answers what the header
+// said before; nothing where it said nothing valid. kBusy: a writer publishes faster than this can be done.
+//
+// Only version and checksum are written, and the rest is looked at again: a writer in the middle of a transaction
+// compares the header with the one that it knows and, where they differ, takes every frame beyond *this* mxFrame for
+// its own, to be overwritten in place (sqlite3WalFrames). With a smaller mxFrame it would write uncommitted pages over
+// committed frames.
+Result<std::optional<WalIndexHeader>> poison_wal_index(File& shm);
 
 // The wal-index as a writer sees it: blocks mapped from the file, which it grows. The file must not
 // be truncated while this lives: hold DMS. Machines whose memory pages are larger than a block are

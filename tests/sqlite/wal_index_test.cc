@@ -137,13 +137,40 @@ TEST_CASE("the poison makes a live connection fail") {
   TempDir dir;
   SqliteProcess app(dir.file("a.db"));
   app.exec("PRAGMA journal_mode=WAL; CREATE TABLE t(a); SELECT * FROM t");
-  uint8_t poison[2 * kWalIndexHeaderBytes];
-  store_poisoned_wal_index(poison);
-  CHECK_FALSE(WalIndexHeader::parse(poison));
   auto shm = posix_file_system()->open(dir.file("a.db-shm"), OpenMode::kReadWrite).value();
-  shm->write_at(0, poison).value();
+  std::optional<WalIndexHeader> said = poison_wal_index(*shm).value();
+  REQUIRE(said);
+  CHECK(said->max_frame > 0);
+  uint8_t header[2 * kWalIndexHeaderBytes];
+  shm->read_at(0, header).value();
+  CHECK_FALSE(WalIndexHeader::parse(header));
+  CHECK_FALSE(poison_wal_index(*shm).value());
   CHECK((app.run("SELECT * FROM t").code & 0xff) == kSqliteCantOpen);
   CHECK((app.run("INSERT INTO t VALUES(1)").code & 0xff) == kSqliteCantOpen);
   SqliteProcess other(dir.file("a.db"));
   CHECK((other.run("SELECT * FROM t").code & 0xff) == kSqliteCantOpen);
+}
+
+TEST_CASE("a writer that is in a transaction when the index is poisoned leaves committed frames alone") {
+  TempDir dir;
+  SqliteProcess app(dir.file("a.db"));
+  app.exec("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=5;"
+           "CREATE TABLE t(id INTEGER PRIMARY KEY, v);"
+           "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100)"
+           "INSERT INTO t SELECT i, randomblob(1000) FROM c");
+  auto wal = posix_file_system()->open(dir.file("a.db-wal"), OpenMode::kReadOnly).value();
+  auto shm = posix_file_system()->open(dir.file("a.db-shm"), OpenMode::kReadWrite).value();
+  auto bytes_of = [](File& file) {
+    Bytes bytes(file.info().value().size_bytes);
+    file.read_exactly(0, bytes).value();
+    return bytes;
+  };
+  Bytes committed = bytes_of(*wal);
+  app.exec("BEGIN; UPDATE t SET v = 'not committed' WHERE id = 1");
+  poison_wal_index(*shm).value();
+  app.run("UPDATE t SET v = randomblob(1000)");  // spills
+  Bytes now = bytes_of(*wal);
+  REQUIRE(now.size() > committed.size());
+  now.resize(committed.size());
+  CHECK(now == committed);
 }
