@@ -224,7 +224,7 @@ Status ReplicaRole::log_piece(const std::string& name, const IncomingPiece& piec
     lane->partial.clear();
     Result<RecordHeader> header = decode_record_header(piece.bytes);
     lane->large_through = header.ok() ? header.value().txid_last : TxId{};
-    if (lane->large) run(*lane, {.brings_data = true}, [](Database& database) { return database.begin_large_record(); });
+    if (lane->large) run(*lane, {0, TxId{}, true}, [](Database& database) { return database.begin_large_record(); });
   }
   if (!lane->large) {
     lane->partial.insert(lane->partial.end(), piece.bytes.begin(), piece.bytes.end());
@@ -262,7 +262,7 @@ void ReplicaRole::turn_ended() {
 
 Status ReplicaRole::snapshot_begin(const std::string& name, const Position& start, uint64_t estimated_bytes) {
   Lane* lane = TRY(this->lane(name));
-  run(*lane, {.brings_data = true}, [id = lane->id, start, estimated_bytes](Database& database) {
+  run(*lane, {0, TxId{}, true}, [id = lane->id, start, estimated_bytes](Database& database) {
     return database.begin_load(id, start, estimated_bytes);
   });
   return {};
@@ -281,7 +281,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
 Status ReplicaRole::snapshot_end(const std::string& name, const Position& consistent_at) {
   Lane* lane = TRY(this->lane(name));
   if (*lane->broken) return {};
-  run(*lane, {.brings_data = true}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
+  run(*lane, {0, TxId{}, true}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
   return {};
 }
 
