@@ -5,6 +5,10 @@
 
 namespace litefs::test {
 
+namespace {
+constexpr auto kLineMax = std::chrono::seconds(10);
+}
+
 uint64_t test_seed() {
   static const uint64_t seed = [] {
     const char* given = std::getenv("LITEFS_TEST_SEED");
@@ -18,10 +22,24 @@ uint64_t test_seed() {
 void LineSink::write(LogLevel, std::string_view line) {
   MutexLock lock(mutex_);
   lines_.emplace_back(line);
+  changed_.notify_all();
 }
 
 bool LineSink::has(const std::string& part) {
   MutexLock lock(mutex_);
+  return has_locked(part);
+}
+
+bool LineSink::comes(const std::string& part) {
+  auto deadline = std::chrono::steady_clock::now() + kLineMax;
+  MutexLock lock(mutex_);
+  while (!has_locked(part)) {
+    if (!changed_.wait_until(mutex_, deadline)) return has_locked(part);
+  }
+  return true;
+}
+
+bool LineSink::has_locked(const std::string& part) {
   for (const std::string& line : lines_) {
     if (line.find(part) != std::string::npos) return true;
   }

@@ -26,9 +26,13 @@ class LineSink final : public LogSink {
  public:
   void write(LogLevel level, std::string_view line) override;
   bool has(const std::string& part);
+  // Waits for it; false at the deadline.
+  bool comes(const std::string& part);
 
  private:
+  bool has_locked(const std::string& part) REQUIRES(mutex_);
   Mutex mutex_;
+  CondVar changed_;
   std::vector<std::string> lines_ GUARDED_BY(mutex_);
 };
 

@@ -168,7 +168,7 @@ TEST_CASE("HTTP on the port is answered, anything else is closed with a log line
     peer.say(as_bytes("\x16\x03\x01 TLS"));
     REQUIRE(peer.wait_closed());
     CHECK(peer.text().empty());
-    CHECK(sink->has("not our protocol"));
+    CHECK(sink->comes("not our protocol"));
   }
 }
 
@@ -215,7 +215,7 @@ TEST_CASE("a replica that falls silent is dropped, one that sends heartbeats sta
   RawPeer silent(primary.address());
   silent.say_hello(stranger());
   CHECK(silent.wait_closed());
-  CHECK(sink->has("nothing heard from the replica"));
+  CHECK(sink->comes("nothing heard from the replica"));
   CHECK(primary.wait_replicas(1));
   CHECK(alive.sessions == 1);
 }

@@ -262,7 +262,7 @@ TEST_CASE("one database that cannot be read does not stop the others, and is tri
   primary.fail_feeds = true;
   Position bad = primary.commit("bad.db");
   for (int i = 0; i < 10; ++i) REQUIRE(replica.wait_position("good.db", primary.commit("good.db")));
-  CHECK(sink->has("the disk of this test is broken"));
+  CHECK(sink->comes("the disk of this test is broken"));
   CHECK(replica.db("bad.db").records == 0);
   primary.fail_feeds = false;
   CHECK(replica.wait_position("bad.db", bad));
