@@ -7,7 +7,7 @@ namespace {
 
 constexpr size_t kControlBytes = 4096;
 constexpr size_t kSlotBytes = 2048;
-constexpr uint64_t kMagic = 0x316c7274636c666cull;  // "lflctrl1"
+constexpr uint64_t kMagic = 0x326c7274636c666cull;  // "lflctrl2"
 
 void put_point(ByteWriter& w, const ControlPoint& point) {
   w.le64(point.position.epoch.value);
@@ -50,6 +50,8 @@ Bytes encode(const ControlState& s, uint64_t sequence) {
   w.le32(s.was_replica);
   w.le64(s.clean_size_bytes);
   w.le64(static_cast<uint64_t>(s.clean_mtime_ns));
+  w.le32(s.change_counter);
+  w.le32(s.change_counter_before);
   w.le64(page_hash(0, out).value);
   return out;
 }
@@ -80,6 +82,8 @@ Result<Slot> decode(ByteView slot) {
   s.was_replica = TRY(r.le32());
   s.clean_size_bytes = TRY(r.le64());
   s.clean_mtime_ns = static_cast<int64_t>(TRY(r.le64()));
+  s.change_counter = TRY(r.le32());
+  s.change_counter_before = TRY(r.le32());
   uint64_t hash = page_hash(0, slot.first(r.offset())).value;
   if (TRY(r.le64()) != hash) return Error(ErrorCode::kCorrupt, "control: wrong hash");
   return out;

@@ -26,11 +26,13 @@
 #include "changelog/page_codec.h"
 #include "db/control.h"
 #include "db/database_state.h"
+#include "db/page_set.h"
 #include "db/page_sums.h"
 #include "db/paths.h"
 #include "db/wal_tail.h"
 #include "env/clock.h"
 #include "env/file.h"
+#include "sqlite/journal.h"
 #include "sqlite/locks.h"
 #include "sqlite/wal_writer.h"
 
@@ -147,14 +149,20 @@ class Database {
   // As drain(), for the poller: answers whether anything was new; never waits for a torn header.
   Result<bool> poll();
   // An application synced a file of this database: what is captured from now on is worth a sync.
-  void note_application_sync() { application_syncs_ = true; }
+  void note_application_sync() {
+    application_syncs_ = true;
+    transaction_synced_ = true;
+  }
+  // Whether the front end sees the application's writes to the database file. By default it does.
+  void set_writes_unseen(bool unseen) { writes_unseen_ = unseen; }
   // -wal and -shm have been unlinked (after a drain).
   void tail_unlinked();
-  // The rollback journal's transaction is about to be final: compares the file, records what differs.
+  // The rollback journal's transaction is about to be final: records what it changed. An error refuses the commit; a
+  // transaction that has been rolled back is never refused.
   Status capture_file();
   // The journal as its writes go by. A write of the database without one is refused.
   void journal_written(uint64_t offset_bytes, ByteView data);
-  void journal_gone() { journal_active_ = false; }
+  void journal_gone();
   // Before an application's write or truncation of the database file itself. kReadOnly: no journal protects it.
   Status before_database_write(uint64_t offset_bytes, ByteView data);
   Status before_database_resize(uint64_t size_bytes);
@@ -234,7 +242,8 @@ class Database {
     std::vector<Pgno> pgnos;  // ascending: all that may have changed
     Pgno size_after = 0;
     uint32_t page_size = 0;
-    bool previous_readable = true;  // the images before it are still there to encode against
+    // The image that a page had before, whose hash is `expected`; empty where it cannot be had any more.
+    std::function<Result<ByteView>(Pgno pgno, Checksum expected)> previous{};
     bool replaces = false;          // a new database, or one of another page size: every page is in it
     std::function<Status(size_t index, MutableByteView page)> read;
   };
@@ -253,7 +262,17 @@ class Database {
   Status forget_batch(Status captured) REQUIRES(mutex_);
   Checksum pending_sum(Pgno pgno) REQUIRES(mutex_);
   Result<ByteView> previous_image(Pgno pgno, Checksum expected, size_t page_size) REQUIRES(mutex_);
+
+  // -- rollback modes (database_rollback.cc)
+  void note_written(uint64_t offset_bytes, uint64_t size_bytes) REQUIRES(mutex_);
+  Result<std::optional<JournalIndex>> open_journal() REQUIRES(mutex_);
+  Result<bool> transaction_undone() REQUIRES(mutex_);
+  Status read_file_page(Pgno pgno, MutableByteView page) REQUIRES(mutex_);
+  Status add_unseen_writes(const JournalIndex& journal, Pgno size_after, PageSet& pages) REQUIRES(mutex_);
+  Status capture_rollback_locked() REQUIRES(mutex_);
+  // The same, by comparing the whole file.
   Status capture_file_locked() REQUIRES(mutex_);
+  Status capture_pages(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
   Status compare_live() REQUIRES(mutex_);
   void begin_batch() REQUIRES(mutex_);
 
@@ -271,7 +290,14 @@ class Database {
   };
   Status open_own_files() REQUIRES(mutex_);
   Status recover_files() REQUIRES(mutex_);
-  Status play_back_hot_journal() REQUIRES(mutex_);
+  struct Interrupted {
+    bool found = false;  // a journal is there
+    PageSet pages;       // that it holds
+  };
+  Result<Interrupted> play_back_hot_journal() REQUIRES(mutex_);
+  bool only_interrupted(const OnDisk& disk) REQUIRES(mutex_);
+  Status recover_interrupted(const OnDisk& disk, Interrupted& interrupted) REQUIRES(mutex_);
+  Status redo_last_record(PageSet& pages, Pgno& size_pages) REQUIRES(mutex_);
   Status sums_follow_log() REQUIRES(mutex_);
   Result<OnDisk> look_at_files() REQUIRES(mutex_);
   Status read_on_disk(const OnDisk& disk, Pgno pgno, MutableByteView page) REQUIRES(mutex_);
@@ -284,6 +310,8 @@ class Database {
   Status capture_leftover_frames(const OnDisk& disk, const WalAnchor& from) REQUIRES(mutex_);
   Status adopt_content(const OnDisk& disk) REQUIRES(mutex_);
   Status make_wal_mode() REQUIRES(mutex_);
+  Result<bool> in_rollback_mode() REQUIRES(mutex_);
+  Status make_rollback_mode() REQUIRES(mutex_);
   Status redo_offline() REQUIRES(mutex_);
   Status recover_by_planned_load(const OnDisk& disk) REQUIRES(mutex_);
   Result<WalChecksum> frame_checksum(const OnDisk& disk, uint32_t frame) REQUIRES(mutex_);
@@ -339,6 +367,11 @@ class Database {
   Bytes previous_ GUARDED_BY(mutex_);
   std::atomic<bool> application_syncs_{false};
   std::atomic<bool> journal_active_{false};
+  std::atomic<bool> transaction_synced_{false};  // the journal or the file since the journal's last end
+  std::atomic<bool> writes_unseen_{false};
+  PageSet written_ GUARDED_BY(mutex_);              // in a rollback mode, and not captured yet
+  bool compare_all_ GUARDED_BY(mutex_) = false;     // what changed is not known
+  bool warned_of_leaves_ GUARDED_BY(mutex_) = false;
 
   // Apply.
   std::atomic<bool> attached_{false};

@@ -3,7 +3,6 @@
 
 #include "db/database.h"
 #include "sqlite/header.h"
-#include "sqlite/journal.h"
 
 namespace litefs {
 namespace {
@@ -179,6 +178,9 @@ Status Database::capture_transaction(const WalTail::Transaction& transaction) {
   }
   for (; grown <= changed.size_after; ++grown) add(grown, nullptr);
   changed.replaces = batch_.size_pages == 0;
+  changed.previous = [&](Pgno pgno, Checksum expected) NO_THREAD_SAFETY_ANALYSIS {
+    return previous_image(pgno, expected, changed.page_size);
+  };
   changed.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
     if (sources[index]) return transaction.read(*sources[index], out);
     if (!TRY(read_current_page(changed.pgnos[index], out))) std::memset(out.data(), 0, out.size());
@@ -240,9 +242,7 @@ Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
     Checksum old = pending_sum(pgno);
     if (hash == old && !pages.replaces) continue;
     ByteView previous;
-    if (pages.previous_readable && old.value != 0 && !pages.replaces) {
-      previous = TRY(previous_image(pgno, old, pages.page_size));
-    }
+    if (pages.previous && old.value != 0 && !pages.replaces) previous = TRY(pages.previous(pgno, old));
     if (!encoder) encoder.emplace(codec_, header);
     encoder->add_page(pgno, page_, hash, previous);
     if (!pages.replaces) after ^= old;
@@ -335,67 +335,6 @@ Status Database::begin_new_database(uint32_t page_size) {
   return {};
 }
 
-bool Database::in_wal_mode() {
-  if (!tail_->has_wal()) return false;
-  Result<FileInfo> info = tail_->wal()->info();
-  return info.ok() && info.value().size_bytes > kWalHeaderBytes && info.value().links > 0;
-}
-
-Status Database::capture_file() {
-  MutexLock lock(mutex_);
-  if (is_replica_) return {};
-  TRY(usable());
-  if (in_wal_mode()) {
-    Result<bool> drained = drain_locked(true);
-    return drained.ok() ? Status() : drained.error();
-  }
-  begin_batch();
-  TRY(forget_batch(capture_file_locked()));
-  if (application_syncs_) return log_->sync();
-  return {};
-}
-
-// Compares the whole file with the captured state and records what differs. The file must be at rest: its writer
-// waits for us, or nobody has it open.
-Status Database::capture_file_locked() {
-  Status opened = open_file();
-  if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened;
-  FileInfo info = TRY(file_->info());
-  if (info.size_bytes == 0) return {};
-  uint8_t first[kDatabaseHeaderBytes];
-  size_t n = TRY(file_->read_at(0, first));
-  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
-  if (!header.ok()) return header.error().with_context(paths_.database());
-  NewPages pages;
-  pages.page_size = header.value().page_size;
-  pages.size_after = header.value().effective_size(info.size_bytes);
-  pages.previous_readable = false;
-  pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
-  pages.pgnos.resize(pages.size_after);
-  for (Pgno p = 1; p <= pages.size_after; ++p) pages.pgnos[p - 1] = p;
-  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
-    uint64_t offset = static_cast<uint64_t>(pages.pgnos[index] - 1) * out.size();
-    size_t got = TRY(file_->read_at(offset, out));
-    std::memset(out.data() + got, 0, out.size() - got);
-    return {};
-  };
-  TRY(record_changes(pages, WalAnchor()));
-  TRY(flush_batch());
-  note_file_at_rest();
-  return {};
-}
-
-// Remembers what the database file looks like while no transaction and no WAL is pending, so that a later start
-// can tell that nobody changed it.
-void Database::note_file_at_rest() {
-  ControlState state = control_->state();
-  Result<FileInfo> info = env_.files.info(paths_.database());
-  if (!info.ok()) return;
-  state.clean_size_bytes = info.value().size_bytes;
-  state.clean_mtime_ns = info.value().mtime_ns;
-  control_->store(state);
-}
-
 // The database differs from what was captured and no frame explains it: every page is compared, and the difference
 // becomes a transaction of its own. Writers go on meanwhile; a page with a frame that is not captured yet is left
 // to that frame.
@@ -406,7 +345,6 @@ Status Database::compare_live() {
   NewPages pages;
   pages.page_size = state.page_size;
   pages.size_after = state.current.size_pages;
-  pages.previous_readable = false;
   for (Pgno pgno = 1; pgno <= pages.size_after; ++pgno) {
     if (pgno == lock_page(pages.page_size)) continue;
     page_.resize(pages.page_size);
@@ -423,43 +361,6 @@ Status Database::compare_live() {
   TRY(flush_batch());
   env_.log.warning("pages that differed are a transaction now").kv("database", name()).kv("pages", pages.pgnos.size());
   return {};
-}
-
-void Database::journal_written(uint64_t offset_bytes, ByteView data) {
-  if (offset_bytes == 0 && data.size() >= kJournalHeaderBytes) {
-    journal_active_ = journal_is_active(data.first(kJournalHeaderBytes));
-  }
-}
-
-Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
-  MutexLock lock(mutex_);
-  TRY(usable());
-  if (in_wal_mode()) {
-    if (env_.skip_drains) return {};
-    Result<bool> drained = drain_locked(true);
-    return drained.ok() ? Status() : drained.error();
-  }
-  if (journal_active_) return {};
-  if (offset_bytes == 0 && !DatabaseHeader::parse(data).ok()) {
-    return Error(ErrorCode::kInvalid, "'" + name() + "' would be no SQLite database: only databases live on this mount");
-  }
-  return Error(ErrorCode::kReadOnly, "'" + name() +
-                                         "' is written without a rollback journal (journal_mode MEMORY or OFF, or a "
-                                         "plain copy), which cannot be captured");
-}
-
-Status Database::before_database_resize(uint64_t size_bytes) {
-  {
-    MutexLock lock(mutex_);
-    TRY(usable());
-    if (!in_wal_mode()) {
-      // Truncation follows the commit in rollback modes; the record has the new size already.
-      uint64_t captured = static_cast<uint64_t>(control_->state().current.size_pages) * control_->state().page_size;
-      if (journal_active_ || size_bytes >= captured) return {};
-      return Error(ErrorCode::kReadOnly, "'" + name() + "' would be cut below its committed size without a journal");
-    }
-  }
-  return drain(true);
 }
 
 Status Database::drop() {
@@ -482,6 +383,7 @@ Status Database::drop() {
   tail_->set_anchor(WalAnchor());
   tail_->set_index_in_use(false);
   file_.reset();
+  written_.clear();
   return {};
 }
 

@@ -22,9 +22,12 @@ Status Database::start_primary(Epoch epoch) {
   // What was committed before this start belongs to the epoch in which it was written.
   epoch_ = control_->state().current.position.epoch;
   TRY(recover_files());
+  const bool rollback_mode = TRY(in_rollback_mode());
   if (log_->last() && control_->state().current.position.before(log_->last()->position)) {
     // The log decides: what it has beyond the files is brought into them (a power cut took the WAL's end).
     TRY(redo_offline());
+    // Until an application sets another mode: in the one that it had set.
+    if (rollback_mode) TRY(make_rollback_mode());
   }
   epoch_ = epoch;
   tail_->set_anchor(control_->state().current.anchor);
@@ -68,7 +71,7 @@ Status Database::ensure_replica() {
 Status Database::recover_files() {
   const bool same_boot = control_->existed() && control_->state().boot == boot_hash_;
   TRY(finish_planned_file_change());
-  TRY(play_back_hot_journal());
+  Interrupted interrupted = TRY(play_back_hot_journal());
   if (same_boot) TRY(sums_follow_log());
   OnDisk disk = TRY(look_at_files());
   const ControlPoint& current = control_->state().current;
@@ -78,6 +81,13 @@ Status Database::recover_files() {
                  paths_.database() + " is gone, but its change log ends with a database of " +
                      std::to_string(current.size_pages) + " pages: put the file back, or remove " + paths_.meta() +
                      " to forget it");
+  }
+  if (interrupted.found) {
+    const bool by_journal = same_boot && !control_->state().was_replica && only_interrupted(disk);
+    if (by_journal) TRY(recover_interrupted(disk, interrupted));
+    Status removed = env_.files.remove(paths_.journal());
+    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+    if (by_journal) return {};
   }
   const bool trusted = same_boot || at_rest_as_noted();
   if (current.size_pages != 0 && control_->state().was_replica) return recover_applied(disk, trusted);
@@ -106,22 +116,6 @@ Status Database::finish_planned_file_change() {
     control_->store(state);
   }
   return {};
-}
-
-Status Database::play_back_hot_journal() {
-  Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
-  if (!journal.ok()) {
-    return journal.error().code() == ErrorCode::kNotFound ? Status() : Status(journal.error());
-  }
-  Result<std::unique_ptr<File>> database = env_.files.open(paths_.database(), OpenMode::kReadWrite);
-  if (database.ok()) {
-    if (TRY(play_back_journal(*journal.value(), *database.value()))) {
-      env_.log.info("interrupted transaction rolled back").kv("database", name());
-    }
-  } else if (database.error().code() != ErrorCode::kNotFound) {
-    return database.error();
-  }
-  return env_.files.remove(paths_.journal());
 }
 
 // Brings page sums and control up to the log's end: a SIGKILL may have come between the log and them.
@@ -299,7 +293,6 @@ Status Database::adopt_content(const OnDisk& disk) {
   NewPages pages;
   pages.page_size = disk.page_size;
   pages.size_after = disk.size_pages;
-  pages.previous_readable = false;
   pages.replaces = true;
   for (Pgno p = 1; p <= disk.size_pages; ++p) pages.pgnos.push_back(p);
   pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS {
@@ -427,6 +420,36 @@ Status Database::make_wal_mode() {
   set_local_bytes(page, true, header.value().change_counter + 1, control_->state().current.size_pages);
   TRY(file->write_at(0, page));
   return file->sync();
+}
+
+Result<bool> Database::in_rollback_mode() {
+  Result<std::unique_ptr<File>> file = env_.files.open(paths_.database(), OpenMode::kReadOnly);
+  if (!file.ok()) return false;
+  uint8_t first[kDatabaseHeaderBytes];
+  size_t n = TRY(file.value()->read_at(0, first));
+  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
+  return header.ok() && !header.value().is_wal();
+}
+
+// After redo_offline(): the WAL is checkpointed whole. Nobody has the file open.
+Status Database::make_rollback_mode() {
+  std::unique_ptr<File> file = TRY(env_.files.open(paths_.database(), OpenMode::kReadWrite));
+  Bytes page(control_->state().page_size);
+  TRY(file->read_exactly(0, page));
+  DatabaseHeader header = TRY(DatabaseHeader::parse(ByteView(page).first(kDatabaseHeaderBytes)));
+  mask_local_bytes(page);
+  set_local_bytes(page, false, header.change_counter + 1, control_->state().current.size_pages);
+  TRY(file->write_at(0, page));
+  TRY(file->sync());
+  for (const std::string& path : {paths_.wal(), paths_.shm()}) {
+    Status removed = env_.files.remove(path);
+    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+  }
+  ControlPoint point = control_->state().current;
+  point.anchor = WalAnchor();
+  advance(point);
+  note_file_at_rest();
+  return {};
 }
 
 }  // namespace litefs

@@ -27,7 +27,7 @@ uint32_t record_checksum(ByteView page, uint32_t seed) {
   return seed;
 }
 
-using RecordVisitor = std::function<Status(Pgno, ByteView)>;
+using RecordVisitor = std::function<Status(Pgno, ByteView, uint64_t offset_bytes)>;
 
 // One pass over a journal's records, in order.
 class JournalReader {
@@ -87,7 +87,7 @@ class JournalReader {
       ByteView page = ByteView(record_).subspan(4, first_.page_size);
       uint32_t stored = load_be32(record_.data() + 4 + first_.page_size);
       if (stored != record_checksum(page, segment.checksum_seed)) return false;
-      TRY(visit_(pgno, page));
+      TRY(visit_(pgno, page, offset_ - record_.size() + 4));
     }
     return true;
   }
@@ -142,8 +142,31 @@ Result<std::string> journal_super_name(File& journal) {
   return std::string(name.c_str());  // up to a zero byte, as SQLite reads it
 }
 
-Result<std::optional<JournalHeader>> read_journal(File& journal, const RecordVisitor& visit) {
-  return JournalReader(journal, visit).run([](const JournalHeader&) { return Status(); });
+Result<std::optional<JournalHeader>> read_journal(
+    File& journal, const std::function<Status(Pgno pgno, ByteView original)>& visit) {
+  RecordVisitor record = [&](Pgno pgno, ByteView original, uint64_t) { return visit(pgno, original); };
+  return JournalReader(journal, record).run([](const JournalHeader&) { return Status(); });
+}
+
+Result<std::optional<JournalIndex>> JournalIndex::read(std::unique_ptr<File> journal) {
+  JournalIndex index;
+  RecordVisitor record = [&](Pgno pgno, ByteView, uint64_t offset_bytes) {
+    index.places_.emplace(pgno, offset_bytes);
+    return Status();
+  };
+  std::optional<JournalHeader> header =
+      TRY(JournalReader(*journal, record).run([](const JournalHeader&) { return Status(); }));
+  if (!header) return std::optional<JournalIndex>();
+  index.header_ = *header;
+  index.journal_ = std::move(journal);
+  return std::optional<JournalIndex>(std::move(index));
+}
+
+Result<bool> JournalIndex::original(Pgno pgno, MutableByteView page) const {
+  auto it = places_.find(pgno);
+  if (it == places_.end() || page.size() != header_.page_size) return false;
+  TRY(journal_->read_exactly(it->second, page));
+  return true;
 }
 
 Result<bool> play_back_journal(File& journal, File& database) {
@@ -152,7 +175,7 @@ Result<bool> play_back_journal(File& journal, File& database) {
   // changes: a power cut in the middle of this is repaired by doing it again.
   TRY(journal.sync());
   uint32_t page_size = 0;
-  RecordVisitor restore = [&](Pgno pgno, ByteView original) {
+  RecordVisitor restore = [&](Pgno pgno, ByteView original, uint64_t) {
     return database.write_at(static_cast<uint64_t>(pgno - 1) * page_size, original);
   };
   std::optional<JournalHeader> header =

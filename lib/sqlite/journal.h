@@ -17,8 +17,10 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -55,6 +57,24 @@ Result<std::string> journal_super_name(File& journal);
 // kUnsupported: a journal of SQLite before 3.5.8, which does not say its page size.
 Result<std::optional<JournalHeader>> read_journal(
     File& journal, const std::function<Status(Pgno pgno, ByteView original)>& visit);
+
+// Where the original pages are in a journal: the pages as they were when the transaction began.
+class JournalIndex {
+ public:
+  // Nothing when the journal is not hot (read_journal's rules).
+  static Result<std::optional<JournalIndex>> read(std::unique_ptr<File> journal);
+
+  const JournalHeader& header() const { return header_; }
+  // The original of a page; false when it is not in the journal.
+  Result<bool> original(Pgno pgno, MutableByteView page) const;
+  bool has(Pgno pgno) const { return places_.count(pgno) != 0; }
+  const std::unordered_map<Pgno, uint64_t>& places() const { return places_; }
+
+ private:
+  JournalHeader header_;
+  std::unique_ptr<File> journal_;
+  std::unordered_map<Pgno, uint64_t> places_;  // offset of the page's bytes
+};
 
 // Rolls the database back as SQLite would: journal synced, original size, original pages, database
 // synced. The caller then removes the journal. Answers false when there was nothing to play back

@@ -20,7 +20,7 @@ class StderrSink final : public LogSink {
 
 class TestNode : private DatabaseObserver, private LockDoors {
  public:
-  explicit TestNode(const std::string& directory) : directory_(directory) { open(); }
+  explicit TestNode(const std::string& directory, FileSystem* files = nullptr) : directory_(directory), use_(files) { open(); }
 
   // As a fresh start of the process: everything in memory is forgotten.
   void restart() {
@@ -70,7 +70,7 @@ class TestNode : private DatabaseObserver, private LockDoors {
 
  private:
   void open() {
-    DatabaseEnvironment environment{*files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, NodeId{7}, *this, *this};
+    DatabaseEnvironment environment{use_ ? *use_ : *files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, NodeId{7}, *this, *this};
     store_ = std::make_unique<Store>(environment);
     REQUIRE(store_->open().ok());
   }
@@ -82,6 +82,7 @@ class TestNode : private DatabaseObserver, private LockDoors {
   Result<std::unique_ptr<LockDoor>> open(const std::string& name) override { return direct_lock_door(*files_, file(name)); }
 
   std::string directory_;
+  FileSystem* use_;
   std::unique_ptr<FileSystem> files_ = posix_file_system();
   std::unique_ptr<Clock> clock_ = system_clock();
   std::unique_ptr<Random> random_ = system_random();

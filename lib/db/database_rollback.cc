@@ -1,0 +1,240 @@
+// Database on a primary, where SQLite keeps a rollback journal (DELETE, TRUNCATE, PERSIST; also EXCLUSIVE).
+//
+// A transaction ends when its journal is made final: unlinked, cut to nothing, or its header zeroed. Before that takes
+// effect the pages that it may have changed are compared with the captured state, and what differs is a record. These
+// are the pages whose writes we saw; or, where the mount passes the database through, the journaled pages, those beyond
+// the old size and the leaves of the old free list: SQLite writes no others (DESIGN section 5). The record is in the log,
+// and durable where SQLite synced the transaction, before the journal goes: so the log decides after a crash.
+//
+// The end of a rolled back transaction is looked at in the same way. It may have left other bytes in free pages, which
+// are a transaction then.
+#include <algorithm>
+
+#include "db/database.h"
+#include "sqlite/free_list.h"
+#include "sqlite/header.h"
+
+namespace litefs {
+namespace {
+constexpr uint64_t kPgnoMax = 0xfffffffe;  // of SQLite
+constexpr uint64_t kChangeCounterOffset = 24;
+constexpr size_t kManyFreeLeaves = 10000;
+}  // namespace
+
+bool Database::in_wal_mode() {
+  if (!tail_->has_wal()) return false;
+  Result<FileInfo> info = tail_->wal()->info();
+  return info.ok() && info.value().size_bytes > kWalHeaderBytes && info.value().links > 0;
+}
+
+void Database::journal_written(uint64_t offset_bytes, ByteView data) {
+  if (offset_bytes == 0 && data.size() >= kJournalHeaderBytes) {
+    journal_active_ = journal_is_active(data.first(kJournalHeaderBytes));
+  }
+}
+
+Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  if (in_wal_mode()) {
+    if (env_.skip_drains) return {};
+    Result<bool> drained = drain_locked(true);
+    return drained.ok() ? Status() : drained.error();
+  }
+  if (journal_active_) {
+    note_written(offset_bytes, data.size());
+    return {};
+  }
+  if (offset_bytes == 0 && !DatabaseHeader::parse(data).ok()) {
+    return Error(ErrorCode::kInvalid, "'" + name() + "' would be no SQLite database: only databases live on this mount");
+  }
+  return Error(ErrorCode::kReadOnly, "'" + name() +
+                                         "' is written without a rollback journal (journal_mode MEMORY or OFF, or a "
+                                         "plain copy), which cannot be captured");
+}
+
+void Database::note_written(uint64_t offset_bytes, uint64_t size_bytes) {
+  const uint32_t page_size = control_->state().page_size;
+  if (page_size == 0 || size_bytes == 0) return;  // a new database: all of it is captured
+  const uint64_t last = (offset_bytes + size_bytes - 1) / page_size;
+  for (uint64_t index = offset_bytes / page_size; index <= last && index < kPgnoMax; ++index) {
+    written_.add(static_cast<Pgno>(index + 1));
+  }
+}
+
+Status Database::before_database_resize(uint64_t size_bytes) {
+  {
+    MutexLock lock(mutex_);
+    TRY(usable());
+    if (!in_wal_mode()) {
+      // Truncation follows the commit in rollback modes; the record has the new size already.
+      uint64_t captured = static_cast<uint64_t>(control_->state().current.size_pages) * control_->state().page_size;
+      if (journal_active_ || size_bytes >= captured) return {};
+      return Error(ErrorCode::kReadOnly, "'" + name() + "' would be cut below its committed size without a journal");
+    }
+  }
+  return drain(true);
+}
+
+void Database::journal_gone() {
+  journal_active_ = false;
+  MutexLock lock(mutex_);
+  if (!is_replica_ && started_ && !in_wal_mode() && written_.empty()) note_file_at_rest();
+}
+
+Status Database::capture_file() {
+  MutexLock lock(mutex_);
+  if (is_replica_) return {};
+  TRY(usable());
+  if (in_wal_mode()) {
+    Result<bool> drained = drain_locked(true);
+    return drained.ok() ? Status() : drained.error();
+  }
+  begin_batch();
+  Status captured = forget_batch(capture_rollback_locked());
+  if (captured.ok()) {
+    written_.clear();
+    compare_all_ = false;
+    if (transaction_synced_) captured = log_->sync();
+  }
+  if (captured.ok()) {
+    transaction_synced_ = false;
+    return {};
+  }
+  // A commit is refused and SQLite takes it back. What has been taken back already cannot be refused; the pages that it
+  // left different are compared again at the next end of a transaction.
+  Result<bool> undone = transaction_undone();
+  if (!undone.ok() || !undone.value()) return captured;
+  if (writes_unseen_) compare_all_ = true;
+  env_.log.warning("the end of a rolled back transaction could not be recorded; later").kv("database", name()).error(captured.error());
+  return {};
+}
+
+Result<std::optional<JournalIndex>> Database::open_journal() {
+  Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
+  if (journal.ok()) return JournalIndex::read(std::move(journal).value());
+  if (journal.error().code() == ErrorCode::kNotFound) return std::optional<JournalIndex>();
+  return journal.error();
+}
+
+// Whether all journaled pages are as the journal has them.
+Result<bool> Database::transaction_undone() {
+  std::optional<JournalIndex> journal = TRY(open_journal());
+  if (!journal) return true;
+  if (!file_) TRY(open_file());
+  Bytes original(journal->header().page_size), now(journal->header().page_size);
+  for (const auto& [pgno, offset] : journal->places()) {
+    TRY(journal->original(pgno, original));
+    size_t got = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * now.size(), now));
+    if (got != now.size() || now != original) return false;
+  }
+  return true;
+}
+
+Status Database::read_file_page(Pgno pgno, MutableByteView page) {
+  size_t got = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * page.size(), page));
+  std::memset(page.data() + got, 0, page.size() - got);
+  return {};
+}
+
+// The pages that the transaction may have changed.
+Status Database::add_unseen_writes(const JournalIndex& journal, Pgno size_after, PageSet& pages) {
+  for (const auto& [pgno, offset] : journal.places()) pages.add(pgno);
+  for (Pgno pgno = journal.header().original_size + 1; pgno <= size_after; ++pgno) pages.add(pgno);
+  size_t leaves = 0;
+  auto read_old = [&](Pgno pgno, MutableByteView page) NO_THREAD_SAFETY_ANALYSIS -> Status {
+    if (TRY(journal.original(pgno, page))) return {};
+    return read_file_page(pgno, page);
+  };
+  TRY(visit_free_leaves(journal.header().page_size, journal.header().original_size, read_old, [&](Pgno leaf) {
+    pages.add(leaf);
+    ++leaves;
+  }));
+  if (leaves > kManyFreeLeaves && !warned_of_leaves_) {
+    warned_of_leaves_ = true;
+    env_.log.warning("each transaction compares all free pages, as the database was opened in WAL mode and is passed "
+                     "through; close all connections once to end this")
+        .kv("database", name())
+        .kv("pages", leaves);
+  }
+  return {};
+}
+
+Status Database::capture_rollback_locked() {
+  Status opened = open_file();
+  if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened;
+  FileInfo info = TRY(file_->info());
+  if (info.size_bytes == 0) return {};
+  uint8_t first[kDatabaseHeaderBytes];
+  size_t n = TRY(file_->read_at(0, first));
+  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
+  if (!header.ok()) return header.error().with_context(paths_.database());
+  NewPages pages;
+  pages.page_size = header.value().page_size;
+  pages.size_after = header.value().effective_size(info.size_bytes);
+  pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
+  if (pages.replaces || compare_all_) return capture_pages(pages, nullptr);
+  std::optional<JournalIndex> journal = TRY(open_journal());
+  PageSet changed = written_;
+  if (writes_unseen_ && journal) TRY(add_unseen_writes(*journal, pages.size_after, changed));
+  // SQLite may write none of the pages by which the database grew (sqlite3PagerDontWrite).
+  for (Pgno pgno = batch_.size_pages + 1; pgno <= pages.size_after; ++pgno) changed.add(pgno);
+  changed.for_each([&](Pgno pgno) {
+    if (pgno <= pages.size_after) pages.pgnos.push_back(pgno);
+  });
+  return capture_pages(pages, journal ? &*journal : nullptr);
+}
+
+Status Database::capture_file_locked() {
+  Status opened = open_file();
+  if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened;
+  compare_all_ = true;
+  Status captured = capture_rollback_locked();
+  if (captured.ok()) compare_all_ = false;
+  return captured;
+}
+
+// Records which of these pages of the file differ from the captured state; of all, where none is named. The file must be
+// at rest: its writer waits for us, or nobody has it open.
+Status Database::capture_pages(NewPages& pages, const JournalIndex* journal) {
+  if (pages.replaces || compare_all_) {
+    pages.pgnos.resize(pages.size_after);
+    for (Pgno p = 1; p <= pages.size_after; ++p) pages.pgnos[p - 1] = p;
+  }
+  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS {
+    return read_file_page(pages.pgnos[index], out);
+  };
+  if (journal) {
+    pages.previous = [&](Pgno pgno, Checksum expected) NO_THREAD_SAFETY_ANALYSIS -> Result<ByteView> {
+      previous_.resize(pages.page_size);
+      if (!TRY(journal->original(pgno, previous_))) return ByteView();
+      if (pgno == 1) mask_local_bytes(previous_);
+      return page_hash(pgno, previous_) == expected ? ByteView(previous_) : ByteView();
+    };
+  }
+  TRY(record_changes(pages, WalAnchor()));
+  TRY(flush_batch());
+  note_file_at_rest();
+  return {};
+}
+
+// Remembers what the database file looks like while no transaction and no WAL is pending, so that a later start
+// can tell that nobody changed it.
+void Database::note_file_at_rest() {
+  ControlState state = control_->state();
+  Result<FileInfo> info = env_.files.info(paths_.database());
+  if (!info.ok()) return;
+  state.clean_size_bytes = info.value().size_bytes;
+  state.clean_mtime_ns = info.value().mtime_ns;
+  uint8_t counter[4];
+  if (open_file().ok()) {
+    Result<size_t> got = file_->read_at(kChangeCounterOffset, counter);
+    if (got.ok() && got.value() == sizeof counter && load_be32(counter) != state.change_counter) {
+      state.change_counter_before = state.change_counter;
+      state.change_counter = load_be32(counter);
+    }
+  }
+  control_->store(state);
+}
+
+}  // namespace litefs
