@@ -101,10 +101,11 @@ void DatabaseHooks::database_changed(const std::string& name) {
   for (auto& done : ready) done(answer);
 }
 
-void DatabaseHooks::opened(const FileName& file) {
-  if (!node_.is_primary() || (file.kind != FileKind::kWal && file.kind != FileKind::kShm)) return;
+void DatabaseHooks::opened(const FileName& file, bool passed_through) {
+  if (!node_.is_primary() || file.kind == FileKind::kJournal) return;
   std::shared_ptr<Database> database = node_.store().find(file.database);
   if (!database) return;
+  if (file.kind == FileKind::kDatabase) return database->set_writes_unseen(passed_through);
   Status attached = database->tail_opened(file.kind == FileKind::kShm);
   if (!attached.ok()) log_.error("cannot follow a WAL").kv("database", file.database).error(attached.error());
   node_.follow_tail(std::move(database));

@@ -24,7 +24,7 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
 
   // MountHooks
   void before_open(const Opening& opening, std::function<void(Status)> done) override;
-  void opened(const FileName& file) override;
+  void opened(const FileName& file, bool passed_through) override;
   void closed(const FileName& file) override;
   Status before_write(const FileName& file, uint64_t offset_bytes, ByteView data) override;
   Status before_resize(const FileName& file, uint64_t size_bytes) override;

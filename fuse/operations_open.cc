@@ -230,7 +230,7 @@ int Operations::open_locked(NameState& name, NodeView view, OpenReply* reply) {
   std::optional<bool> keep_cache = parts_.nodes.add_open(view.node.id, view.file);
   if (!keep_cache) return ESTALE;
   ++name.open_files;
-  parts_.hooks.opened(name.file);
+  parts_.hooks.opened(name.file, view.file->mode() == IoMode::kPassthrough);
   fill_open_reply(*view.file, *keep_cache, reply);
   return 0;
 }

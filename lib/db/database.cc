@@ -94,8 +94,9 @@ void Database::set_progress(uint64_t bytes, uint64_t total_bytes) {
   info_.progress_total_bytes = total_bytes;
 }
 
-void Database::advance(const ControlPoint& point) {
+void Database::advance(const ControlPoint& point, uint32_t page_size) {
   ControlState state = control_->state();
+  if (page_size != 0) state.page_size = page_size;
   state.current = point;
   state.planned_kind = PlannedKind::kNone;
   state.log_end = log_->end();

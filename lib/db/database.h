@@ -32,6 +32,7 @@
 #include "db/wal_tail.h"
 #include "env/clock.h"
 #include "env/file.h"
+#include "sqlite/header.h"
 #include "sqlite/journal.h"
 #include "sqlite/locks.h"
 #include "sqlite/wal_writer.h"
@@ -215,8 +216,8 @@ class Database {
   Database(const DatabaseEnvironment& environment, const std::string& name);
 
   // -- shared (database.cc)
-  // The one function in which the position changes.
-  void advance(const ControlPoint& point) REQUIRES(mutex_);
+  // The one function in which the position changes. `page_size` 0: as it was.
+  void advance(const ControlPoint& point, uint32_t page_size = 0) REQUIRES(mutex_);
   void set_state(DatabaseState state, const std::string& detail);
   Status not_stopped();
   Status usable() REQUIRES(mutex_);
@@ -232,6 +233,7 @@ class Database {
   struct Batch {
     Position position;      // after the last item
     Pgno size_pages = 0;
+    uint32_t page_size = 0;
     WalAnchor anchor;
     CapturedBatch commits;
     std::unordered_map<Pgno, Checksum> sums;  // over sums_, until the log has the records
@@ -257,9 +259,9 @@ class Database {
       REQUIRES(mutex_);
   Status flush_batch() REQUIRES(mutex_);
   Status settle_batch() REQUIRES(mutex_);
-  Status begin_new_database(uint32_t page_size) REQUIRES(mutex_);
   void note_file_at_rest() REQUIRES(mutex_);
   Status forget_batch(Status captured) REQUIRES(mutex_);
+  Status sync_log() REQUIRES(mutex_);
   Checksum pending_sum(Pgno pgno) REQUIRES(mutex_);
   Result<ByteView> previous_image(Pgno pgno, Checksum expected, size_t page_size) REQUIRES(mutex_);
 
@@ -290,14 +292,14 @@ class Database {
   };
   Status open_own_files() REQUIRES(mutex_);
   Status recover_files() REQUIRES(mutex_);
-  struct Interrupted {
-    bool found = false;  // a journal is there
-    PageSet pages;       // that it holds
-  };
-  Result<Interrupted> play_back_hot_journal() REQUIRES(mutex_);
-  bool only_interrupted(const OnDisk& disk) REQUIRES(mutex_);
-  Status recover_interrupted(const OnDisk& disk, Interrupted& interrupted) REQUIRES(mutex_);
-  Status redo_last_record(PageSet& pages, Pgno& size_pages) REQUIRES(mutex_);
+  Status play_back_hot_journal() REQUIRES(mutex_);
+  Result<bool> recover_interrupted() REQUIRES(mutex_);
+  Result<bool> at_last_record(const PageSet& pages) REQUIRES(mutex_);
+  Result<std::optional<DatabaseHeader>> read_file_header() REQUIRES(mutex_);
+  bool counter_as_captured(const std::optional<DatabaseHeader>& header) REQUIRES(mutex_);
+  Result<std::unique_ptr<LogCursor>> last_record() REQUIRES(mutex_);
+  Status redo_last_record() REQUIRES(mutex_);
+  Status capture_leftover_pages(PageSet& pages) REQUIRES(mutex_);
   Status sums_follow_log() REQUIRES(mutex_);
   Result<OnDisk> look_at_files() REQUIRES(mutex_);
   Status read_on_disk(const OnDisk& disk, Pgno pgno, MutableByteView page) REQUIRES(mutex_);
@@ -376,6 +378,7 @@ class Database {
   // Apply.
   std::atomic<bool> attached_{false};
   std::unique_ptr<WalWriter> writer_ GUARDED_BY(mutex_);
+  bool offline_ GUARDED_BY(mutex_) = false;  // the node is starting: no front end has the files
   std::unique_ptr<SnapshotLoad> load_ GUARDED_BY(mutex_);
   int64_t load_started_ns_ GUARDED_BY(mutex_) = 0;
   int64_t next_progress_log_ns_ GUARDED_BY(mutex_) = 0;

@@ -186,7 +186,9 @@ Status Database::attach() {
 // Becomes the WAL's writer, when the database exists and this is not yet so.
 Status Database::attach_writer() {
   if (writer_) return {};
-  std::unique_ptr<LockDoor> locks = TRY(env_.lock_doors.open(name()));
+  // Before anybody can open them the real files are locked, not the mount's.
+  std::unique_ptr<LockDoor> locks =
+      offline_ ? TRY(direct_lock_door(env_.files, paths_.database())) : TRY(env_.lock_doors.open(name()));
   WalWriterFiles files;
   files.database = TRY(env_.files.open(paths_.database(), OpenMode::kReadWrite));
   files.wal = TRY(env_.files.open(paths_.wal(), OpenMode::kCreate));

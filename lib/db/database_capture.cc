@@ -30,6 +30,7 @@ void Database::begin_batch() {
   batch_.clear();
   batch_.position = current.position;
   batch_.size_pages = current.size_pages;
+  batch_.page_size = control_->state().page_size;
   batch_.anchor = current.anchor;
   batch_.commits.before = current.position;
 }
@@ -101,9 +102,15 @@ Status Database::drain(bool urgent) {
   if (!drained.ok()) return drained.error();
   if (urgent && application_syncs_) {
     // The checkpoint that follows makes the WAL overwritable; what SQLite made durable there must be so here.
-    TRY(log_->sync());
+    TRY(sync_log());
   }
   return {};
+}
+
+// What a failed sync leaves of the log is only known when it has been read again.
+Status Database::sync_log() {
+  Status synced = log_->sync();
+  return synced.ok() ? synced : Status(stop_with(synced.error()));
 }
 
 Result<bool> Database::poll() {
@@ -206,12 +213,20 @@ Result<ByteView> Database::previous_image(Pgno pgno, Checksum expected, size_t p
 // the log at once).
 Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
   const ControlState& state = control_->state();
-  if (state.page_size != pages.page_size && !pages.replaces) {
+  if (batch_.page_size != pages.page_size && !pages.replaces && pages.size_after != 0) {
     return Error(ErrorCode::kCorrupt, paths_.wal() + ": the page size changed from " +
-                                          std::to_string(state.page_size) + " to " +
+                                          std::to_string(batch_.page_size) + " to " +
                                           std::to_string(pages.page_size) + " within the WAL");
   }
-  if (pages.replaces) TRY(begin_new_database(pages.page_size));
+  if (pages.replaces) {
+    TRY(flush_batch());
+    if (state.id.value == 0) {
+      // One identity for the whole of a name's history: deletion and creation under the same name are transactions in it.
+      ControlState named = state;
+      named.id = DatabaseId{env_.random.nonzero_u64()};
+      control_->store(named);
+    }
+  }
   RecordHeader header;
   header.flags = pages.replaces ? RecordHeader::kCreate : pages.size_after == 0 ? RecordHeader::kDrop : 0;
   header.database = control_->state().id;
@@ -279,6 +294,7 @@ Status Database::commit_record(RecordEncoder& encoder, const RecordHeader& heade
   info.note = note_of(anchor);
   batch_.position = info.position;
   batch_.size_pages = header.size_after;
+  if (header.page_size != 0) batch_.page_size = header.page_size;
   batch_.anchor = anchor;
   for (const auto& [pgno, hash] : changed) batch_.sums[pgno] = hash;
   if (large) {
@@ -316,22 +332,12 @@ Status Database::settle_batch() {
     if (pgno <= batch_.size_pages) sums_->set(pgno, hash);
   }
   sums_->shrink(batch_.size_pages);
-  advance(ControlPoint{batch_.position, batch_.size_pages, batch_.anchor});
+  advance(ControlPoint{batch_.position, batch_.size_pages, batch_.anchor}, batch_.page_size);
   CapturedBatch commits = std::move(batch_.commits);
   commits.after = batch_.position;
   bool any = !(commits.before == commits.after);
   begin_batch();
   if (any) env_.observer.committed(name(), std::move(commits));
-  return {};
-}
-
-Status Database::begin_new_database(uint32_t page_size) {
-  TRY(flush_batch());
-  ControlState state = control_->state();
-  // One identity for the whole of a name's history: deletion and creation under the same name are transactions in it.
-  if (state.id.value == 0) state.id = DatabaseId{env_.random.nonzero_u64()};
-  state.page_size = page_size;
-  control_->store(state);
   return {};
 }
 

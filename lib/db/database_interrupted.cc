@@ -1,118 +1,178 @@
-// Database at start, where a crash left a rollback journal: the transaction in it is rolled back, and the log decides
-// whether it was the last one that counts. Only the pages that a transaction can have touched are looked at.
+// Database at start, where a crash left a rollback journal: its transaction is rolled back, and the log decides whether it
+// is to be done again. Only pages that it can have touched are looked at.
+//
+// The journal stays until all is done, so that a crash in between does the same once more.
 #include "db/database.h"
 #include "sqlite/free_list.h"
-#include "sqlite/header.h"
 
 namespace litefs {
 
-// Rolls back what a hot journal says. The journal stays: until the caller is done, a crash does the same again.
-Result<Database::Interrupted> Database::play_back_hot_journal() {
-  Interrupted interrupted;
+Status Database::play_back_hot_journal() {
   Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
   if (!journal.ok()) {
-    if (journal.error().code() == ErrorCode::kNotFound) return interrupted;
-    return journal.error();
+    return journal.error().code() == ErrorCode::kNotFound ? Status() : Status(journal.error());
   }
-  interrupted.found = true;
   Result<std::unique_ptr<File>> database = env_.files.open(paths_.database(), OpenMode::kReadWrite);
   if (!database.ok()) {
-    if (database.error().code() == ErrorCode::kNotFound) return interrupted;
-    return database.error();
+    return database.error().code() == ErrorCode::kNotFound ? Status() : Status(database.error());
   }
-  std::unique_ptr<File> again = TRY(env_.files.open(paths_.journal(), OpenMode::kReadOnly));
-  std::optional<JournalIndex> index = TRY(JournalIndex::read(std::move(again)));
-  if (!index) return interrupted;  // final, or not synced yet: the database is as it was
-  for (const auto& [pgno, offset] : index->places()) interrupted.pages.add(pgno);
   if (TRY(play_back_journal(*journal.value(), *database.value()))) {
     env_.log.info("interrupted transaction rolled back").kv("database", name());
   }
-  return interrupted;
+  return {};
 }
 
-// Whether the file can only have been changed by the transaction that was interrupted: it is in a rollback mode, of the
-// page size that was captured, and no later writer has raised its change counter.
-bool Database::only_interrupted(const OnDisk& disk) {
-  const ControlState& state = control_->state();
-  if (state.current.size_pages == 0 || !(state.current.anchor == WalAnchor())) return false;
-  if (disk.page_size != state.page_size || disk.wal_header) return false;
-  uint8_t first[kDatabaseHeaderBytes];
-  Result<size_t> got = file_->read_at(0, first);
-  if (!got.ok()) return false;
-  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, got.value()));
-  if (!header.ok()) return false;
-  const uint32_t counter = header.value().change_counter;
-  return counter == state.change_counter || counter == state.change_counter_before;
-}
-
-// Brings a file whose interrupted transaction has been rolled back to the log's last record. What then still differs are
-// free pages that were in use for a while: a transaction of its own.
-Status Database::recover_interrupted(const OnDisk& disk, Interrupted& interrupted) {
-  Pgno size_pages = disk.size_pages;
-  Status redone = redo_last_record(interrupted.pages, size_pages);
-  if (!redone.ok()) {
-    if (redone.error().code() != ErrorCode::kCorrupt && redone.error().code() != ErrorCode::kNotFound) return redone;
-    env_.log.warning("the last record cannot be repeated; comparing the whole database").kv("database", name()).error(redone.error());
-    return recover_by_content(TRY(look_at_files()));
+// Nothing where the file is empty or missing.
+Result<std::optional<DatabaseHeader>> Database::read_file_header() {
+  Status opened = open_file();
+  if (!opened.ok()) {
+    if (opened.error().code() == ErrorCode::kNotFound) return std::optional<DatabaseHeader>();
+    return opened.error();
   }
-  TRY(open_file());
-  auto read = [&](Pgno pgno, MutableByteView page) NO_THREAD_SAFETY_ANALYSIS { return read_file_page(pgno, page); };
-  TRY(visit_free_leaves(disk.page_size, size_pages, read, [&](Pgno leaf) { interrupted.pages.add(leaf); }));
-  begin_batch();
-  for (Pgno pgno = batch_.size_pages + 1; pgno <= size_pages; ++pgno) interrupted.pages.add(pgno);
-  NewPages pages;
-  pages.page_size = disk.page_size;
-  pages.size_after = size_pages;
-  interrupted.pages.for_each([&](Pgno pgno) {
-    if (pgno <= size_pages) pages.pgnos.push_back(pgno);
-  });
-  return capture_pages(pages, nullptr);
+  uint8_t first[kDatabaseHeaderBytes];
+  size_t n = TRY(file_->read_at(0, first));
+  if (n == 0) return std::optional<DatabaseHeader>();
+  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
+  if (!header.ok()) return header.error().with_context(paths_.database());
+  return std::optional<DatabaseHeader>(header.value());
 }
 
-// Writes those pages of the log's last record that the file does not have; `pages` gets all of the record's. A page that
-// the record has as a change of the image before it can be decoded, as the journal has brought that image back.
-Status Database::redo_last_record(PageSet& pages, Pgno& size_pages) {
+// No later writer has raised the change counter; EXCLUSIVE mode raises it once for many transactions.
+bool Database::counter_as_captured(const std::optional<DatabaseHeader>& header) {
+  const ControlState& state = control_->state();
+  if (!header) return state.change_counter == 0 || state.change_counter_before == 0;
+  return header->change_counter == state.change_counter || header->change_counter == state.change_counter_before;
+}
+
+// False: what the file is cannot be told by the journal; it must be compared as a whole.
+Result<bool> Database::recover_interrupted() {
+  const ControlState& state = control_->state();
+  if (!(state.current.anchor == WalAnchor()) || TRY(env_.files.exists(paths_.wal()))) return false;
+  std::optional<JournalIndex> journal = TRY(open_journal());
+  // Final, or never synced: the database has not been touched since.
+  if (!journal) return false;
+  PageSet pages;
+  for (const auto& [pgno, offset] : journal->places()) pages.add(pgno);
+  if (state.current.size_pages != 0) {
+    Result<std::unique_ptr<LogCursor>> last = last_record();
+    if (!last.ok()) return false;
+    RecordReader reader = TRY(RecordReader::open(last.value()->record()));
+    for (;;) {
+      std::optional<EncodedPage> page = TRY(reader.next());
+      if (!page) break;
+      pages.add(page->pgno);
+    }
+  }
+  if (!TRY(at_last_record(pages))) {
+    TRY(play_back_hot_journal());
+    if (!counter_as_captured(TRY(read_file_header()))) return false;
+    if (state.current.size_pages == 0) return false;  // nothing was captured of it: it is empty again
+    Status redone = redo_last_record();
+    if (!redone.ok()) {
+      if (redone.error().code() != ErrorCode::kCorrupt) return redone.error();
+      env_.log.warning("the log's last record cannot be repeated").kv("database", name()).error(redone.error());
+      return false;
+    }
+  }
+  TRY(capture_leftover_pages(pages));
+  return true;
+}
+
+// The log's last entry, if it is the captured state.
+Result<std::unique_ptr<LogCursor>> Database::last_record() {
   std::optional<LogEntryInfo> last = log_->last();
-  if (!last || !(last->position == control_->state().current.position)) return {};
+  if (!last || !(last->position == control_->state().current.position)) {
+    return Error(ErrorCode::kNotFound, "the change log does not end with the captured state");
+  }
   Position before{last->before_epoch, TxId{last->txid_first.value - 1}, last->before};
   std::unique_ptr<LogCursor> cursor = TRY(log_->read_after(before));
-  if (!TRY(cursor->next())) return Error(ErrorCode::kNotFound, "the log's last record is gone");
+  if (!TRY(cursor->next())) return Error(ErrorCode::kNotFound, "the change log's last record is gone");
+  return cursor;
+}
+
+// Whether the file is what was captured last, as far as these pages tell: its transaction had only to be made final.
+Result<bool> Database::at_last_record(const PageSet& pages) {
+  const ControlState& state = control_->state();
+  Result<std::optional<DatabaseHeader>> read_header = read_file_header();
+  if (!read_header.ok()) {
+    if (read_header.error().code() == ErrorCode::kInvalid) return false;  // torn
+    return read_header.error();
+  }
+  const std::optional<DatabaseHeader>& header = read_header.value();
+  if (!header || header->page_size != state.page_size || header->change_counter != state.change_counter) return false;
+  FileInfo info = TRY(file_->info());
+  if (header->effective_size(info.size_bytes) != state.current.size_pages) return false;
+  Bytes page(state.page_size);
+  Status read;
+  bool equal = true;
+  pages.for_each([&](Pgno pgno) NO_THREAD_SAFETY_ANALYSIS {
+    if (!equal || !read.ok() || pgno > state.current.size_pages) return;
+    read = read_file_page(pgno, page);
+    if (pgno == 1) mask_local_bytes(page);
+    equal = page_hash(pgno, page) == sums_->get(pgno);
+  });
+  TRY(read);
+  return equal;
+}
+
+// Writes those pages of the log's last record that the file does not have. A page that the record has as a change of the
+// image before it can be decoded, as the journal has brought that image back.
+Status Database::redo_last_record() {
+  std::unique_ptr<LogCursor> cursor = TRY(last_record());
   RecordReader reader = TRY(RecordReader::open(cursor->record()));
   const RecordHeader& header = reader.header();
-  const uint32_t page_size = control_->state().page_size;
-  if (header.page_size != page_size) return Error(ErrorCode::kCorrupt, "the log's last record has another page size");
+  std::optional<DatabaseHeader> there = TRY(read_file_header());
+  const bool creates = (header.flags & RecordHeader::kCreate) != 0;
+  if (!creates && (!there || there->page_size != header.page_size)) {
+    return Error(ErrorCode::kCorrupt, "the log's last record is of another page size than the file");
+  }
+  const uint32_t counter = there ? there->change_counter : 0;
   std::unique_ptr<File> file = TRY(env_.files.open(paths_.database(), OpenMode::kReadWrite));
-  TRY(open_file());
-  uint8_t first[kDatabaseHeaderBytes];
-  TRY(file->read_exactly(0, first));
-  const uint32_t counter = TRY(DatabaseHeader::parse(first)).change_counter;
-  Bytes previous(page_size), image(page_size);
+  Bytes previous(header.page_size), image(header.page_size);
   size_t written = 0;
   for (;;) {
     std::optional<EncodedPage> page = TRY(reader.next());
     if (!page) break;
-    pages.add(page->pgno);
     TRY(read_file_page(page->pgno, previous));
     if (page->pgno == 1) mask_local_bytes(previous);
-    if (page_hash(page->pgno, previous) == page->hash) continue;
+    if (page_hash(page->pgno, previous) == page->hash && !creates) continue;
     TRY(codec_.decode(page->encoding, page->bytes, previous, image));
     if (page_hash(page->pgno, image) != page->hash) {
       return Error(ErrorCode::kCorrupt, "page " + std::to_string(page->pgno) + " of record " +
                                             hex16(header.txid_first.value) + " does not meet its hash");
     }
     if (page->pgno == 1) set_local_bytes(image, false, counter + 1, header.size_after);
-    TRY(file->write_at(static_cast<uint64_t>(page->pgno - 1) * page_size, image));
+    TRY(file->write_at(static_cast<uint64_t>(page->pgno - 1) * header.page_size, image));
     ++written;
   }
-  if (written == 0 && header.size_after == size_pages) return {};
-  size_pages = header.size_after;
-  TRY(file->truncate(static_cast<uint64_t>(size_pages) * page_size));
+  FileInfo info = TRY(file->info());
+  const uint64_t size_bytes = static_cast<uint64_t>(header.size_after) * header.page_size;
+  if (written == 0 && info.size_bytes == size_bytes) return {};
+  TRY(file->truncate(size_bytes));
   TRY(file->sync());
   env_.log.info("interrupted transaction completed from the change log")
       .kv("database", name())
-      .kv("txid", last->position.txid)
+      .kv("txid", log_->last()->position.txid)
       .kv("pages", written);
   return {};
+}
+
+// What still differs are free pages that the interrupted transaction had taken into use: a transaction of its own.
+Status Database::capture_leftover_pages(PageSet& pages) {
+  std::optional<DatabaseHeader> header = TRY(read_file_header());
+  if (!header) return Error(ErrorCode::kCorrupt, paths_.database() + " is empty");
+  FileInfo info = TRY(file_->info());
+  begin_batch();
+  NewPages found;
+  found.page_size = header->page_size;
+  found.size_after = header->effective_size(info.size_bytes);
+  auto read = [&](Pgno pgno, MutableByteView page) NO_THREAD_SAFETY_ANALYSIS { return read_file_page(pgno, page); };
+  TRY(visit_free_leaves(found.page_size, found.size_after, read, [&](Pgno leaf) { pages.add(leaf); }));
+  for (Pgno pgno = batch_.size_pages + 1; pgno <= found.size_after; ++pgno) pages.add(pgno);
+  pages.for_each([&](Pgno pgno) {
+    if (pgno <= found.size_after) found.pgnos.push_back(pgno);
+  });
+  return capture_pages(found, nullptr);
 }
 
 }  // namespace litefs

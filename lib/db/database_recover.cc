@@ -71,8 +71,13 @@ Status Database::ensure_replica() {
 Status Database::recover_files() {
   const bool same_boot = control_->existed() && control_->state().boot == boot_hash_;
   TRY(finish_planned_file_change());
-  Interrupted interrupted = TRY(play_back_hot_journal());
   if (same_boot) TRY(sums_follow_log());
+  if (TRY(env_.files.exists(paths_.journal()))) {
+    bool recovered = same_boot && !control_->state().was_replica && TRY(recover_interrupted());
+    if (!recovered) TRY(play_back_hot_journal());
+    Status removed = env_.files.remove(paths_.journal());
+    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+  }
   OnDisk disk = TRY(look_at_files());
   const ControlPoint& current = control_->state().current;
   if (!disk.file_exists) {
@@ -81,13 +86,6 @@ Status Database::recover_files() {
                  paths_.database() + " is gone, but its change log ends with a database of " +
                      std::to_string(current.size_pages) + " pages: put the file back, or remove " + paths_.meta() +
                      " to forget it");
-  }
-  if (interrupted.found) {
-    const bool by_journal = same_boot && !control_->state().was_replica && only_interrupted(disk);
-    if (by_journal) TRY(recover_interrupted(disk, interrupted));
-    Status removed = env_.files.remove(paths_.journal());
-    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
-    if (by_journal) return {};
   }
   const bool trusted = same_boot || at_rest_as_noted();
   if (current.size_pages != 0 && control_->state().was_replica) return recover_applied(disk, trusted);
@@ -131,10 +129,10 @@ Status Database::sums_follow_log() {
     TRY(sums_take(reader));
     ControlState state = control_->state();
     state.id = reader.header().database;
-    if (reader.header().page_size != 0) state.page_size = reader.header().page_size;
     control_->store(state);
     advance(ControlPoint{cursor.value()->info().position, reader.header().size_after,
-                         WalAnchor::load(cursor.value()->info().note.data())});
+                         WalAnchor::load(cursor.value()->info().note.data())},
+            reader.header().page_size);
   }
   return {};
 }
@@ -387,24 +385,22 @@ Status Database::recover_by_planned_load(const OnDisk& disk) {
 // Brings what the log has beyond the files into them, before anybody opens them: as a WAL writer on the real
 // files, so that a crash leaves them in one of the two states.
 Status Database::redo_offline() {
-  WalWriterFiles files;
-  files.database = TRY(env_.files.open(paths_.database(), OpenMode::kReadWrite));
-  files.wal = TRY(env_.files.open(paths_.wal(), OpenMode::kCreate));
-  files.shm = TRY(env_.files.open(paths_.shm(), OpenMode::kCreate));
-  WalWriterOptions options;
-  options.page_size = control_->state().page_size;
-  options.on_resize = [] { return Status(); };
-  std::unique_ptr<LockDoor> locks = TRY(direct_lock_door(env_.files, paths_.database()));
-  TRY(make_wal_mode());
-  writer_ = TRY(WalWriter::attach(std::move(files), std::move(locks), options, env_.random));
-  Status redone = redo_from_log();
-  if (redone.ok()) {
+  offline_ = true;
+  Status redone = control_->state().current.size_pages == 0 ? Status() : make_wal_mode();
+  if (redone.ok() && control_->state().current.size_pages != 0) redone = attach_writer();
+  if (redone.ok()) redone = redo_from_log();
+  if (redone.ok() && writer_) {
     Result<CheckpointOutcome> done = writer_->checkpoint(true);
     if (!done.ok()) redone = done.error();
   }
+  offline_ = false;
   writer_.reset();
+  attached_ = false;
+  apply_cursor_.reset();
   TRY(redone);
-  return env_.files.remove(paths_.shm());
+  Status removed = env_.files.remove(paths_.shm());
+  if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+  return {};
 }
 
 // Replicas keep every database in WAL. Nobody has the file open.
@@ -424,9 +420,10 @@ Status Database::make_wal_mode() {
 
 Result<bool> Database::in_rollback_mode() {
   Result<std::unique_ptr<File>> file = env_.files.open(paths_.database(), OpenMode::kReadOnly);
-  if (!file.ok()) return false;
+  if (!file.ok()) return true;  // as a database is born
   uint8_t first[kDatabaseHeaderBytes];
   size_t n = TRY(file.value()->read_at(0, first));
+  if (n == 0) return true;
   Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
   return header.ok() && !header.value().is_wal();
 }

@@ -95,7 +95,7 @@ Status Database::capture_file() {
   if (captured.ok()) {
     written_.clear();
     compare_all_ = false;
-    if (transaction_synced_) captured = log_->sync();
+    if (transaction_synced_) TRY(sync_log());
   }
   if (captured.ok()) {
     transaction_synced_ = false;
@@ -164,14 +164,16 @@ Status Database::capture_rollback_locked() {
   Status opened = open_file();
   if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened;
   FileInfo info = TRY(file_->info());
-  if (info.size_bytes == 0) return {};
-  uint8_t first[kDatabaseHeaderBytes];
-  size_t n = TRY(file_->read_at(0, first));
-  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
-  if (!header.ok()) return header.error().with_context(paths_.database());
+  std::optional<DatabaseHeader> header = TRY(read_file_header());
   NewPages pages;
-  pages.page_size = header.value().page_size;
-  pages.size_after = header.value().effective_size(info.size_bytes);
+  if (!header) {
+    // The transaction that made the database was recorded, and has been taken back all the same.
+    if (batch_.size_pages == 0) return {};
+    TRY(record_changes(pages, WalAnchor()));
+    return flush_batch();
+  }
+  pages.page_size = header->page_size;
+  pages.size_after = header->effective_size(info.size_bytes);
   pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
   if (pages.replaces || compare_all_) return capture_pages(pages, nullptr);
   std::optional<JournalIndex> journal = TRY(open_journal());

@@ -42,7 +42,7 @@ class RandomApplication {
   void close();
 
   // The number in `count`; -1: there is none.
-  static int64_t count(const std::string& path);
+  static int64_t count(const std::string& path, const std::string& vfs = "unix");
 
  private:
   void open(size_t index);

@@ -88,3 +88,174 @@ void run_story(bool unseen) {
 TEST_CASE("the log follows the file through random transactions in all journal modes") { run_story(false); }
 
 TEST_CASE("and where the writes to the database file are not seen") { run_story(true); }
+
+namespace {
+
+// A short life of an application, the same each time, that ends at one operation.
+struct Death {
+  uint64_t seed = 0;
+  bool unseen = false;
+  FaultPlan node;              // where the node's own files fail or the process dies
+  CaptureVfsPlan application;  // where the application dies, and the node with it
+};
+
+constexpr int kStepsOfALife = 25;
+
+// Operations of the node and of the application in the life when nothing happens to it.
+std::pair<uint64_t, uint64_t> operations_of(const Death& death) {
+  Story story;
+  story.vfs.set_unseen(death.unseen);
+  story.db->set_writes_unseen(death.unseen);
+  story.faulty.plan(death.node);
+  story.vfs.plan({});
+  RandomApplication app(story.application(death.seed));
+  for (int i = 0; i < kStepsOfALife; ++i) app.step();
+  return {story.faulty.operations(), story.vfs.operations()};
+}
+
+// Starts the node on what a death has left, dying `deaths` times at random operations before it may finish.
+void recover_and_check(Story& story, const RandomApplication& app, std::mt19937_64& random, int deaths, int more = 0) {
+  story.db.reset();
+  uint64_t most = 40;
+  for (int i = 0; i < deaths; ++i) {
+    FaultyFileSystem files(*story.real);
+    TestNode node(story.dir.path(), &files);
+    const FaultAction how[] = {FaultAction::kKillBefore, FaultAction::kKillHalf, FaultAction::kKillAfter};
+    files.plan({.at = 1 + random() % most, .action = how[random() % 3]});
+    try {
+      std::shared_ptr<Database> db = node.database("app.db");
+      if (db->fence().ok()) (void)db->start_primary(Epoch{2}).ok();
+      most = std::max<uint64_t>(1, files.operations());
+    } catch (const Killed&) {
+    }
+  }
+  TestNode node(story.dir.path(), story.real.get());
+  std::shared_ptr<Database> db = node.start_primary("app.db", 3);
+  const std::string path = node.file("app.db");
+  LogReplay replay;
+  REQUIRE(replay.follow(*db) == "");
+  REQUIRE(replay.position() == db->position());
+  if (!app.in_wal()) REQUIRE(replay.difference(path) == "");
+  const int64_t count = std::max<int64_t>(0, RandomApplication::count(path));
+  CHECK(count >= app.committed());
+  CHECK(count <= app.committed() + (app.in_doubt() ? 1 : 0) + more);
+}
+
+void live_and_die(const Death& death, int deaths_in_recovery) {
+  Story story;
+  story.vfs.set_unseen(death.unseen);
+  story.db->set_writes_unseen(death.unseen);
+  story.faulty.plan(death.node);
+  story.vfs.plan(death.application);
+  RandomApplication app(story.application(death.seed));
+  for (int i = 0; i < kStepsOfALife && !story.vfs.dead(); ++i) app.step();
+  story.vfs.die();
+  app.close();
+  story.vfs.set_databases(nullptr);
+  std::mt19937_64 random(death.seed + death.node.at + death.application.kill_at);
+  recover_and_check(story, app, random, deaths_in_recovery);
+}
+
+// Numbers 1 … count, at most `most` of them, spread.
+std::vector<uint64_t> spread(uint64_t count, uint64_t most) {
+  std::vector<uint64_t> numbers;
+  const uint64_t stride = std::max<uint64_t>(1, (count + most - 1) / most);
+  for (uint64_t n = 1 + seed() % stride; n <= count; n += stride) numbers.push_back(n);
+  return numbers;
+}
+
+}  // namespace
+
+TEST_CASE("death at any operation of the application loses no commit") {
+  const uint64_t most = number("LITEFS_DEATHS", 150);
+  for (bool unseen : {false, true}) {
+    Death death{.seed = seed() + 7 * unseen, .unseen = unseen, .node = {}, .application = {}};
+    for (uint64_t n : spread(operations_of(death).second, most)) {
+      for (bool after : {false, true}) {
+        CAPTURE(death.seed);
+        CAPTURE(n);
+        CAPTURE(after);
+        CAPTURE(unseen);
+        death.application = {.kill_at = n, .after = after};
+        live_and_die(death, static_cast<int>(n % 3));
+      }
+    }
+  }
+}
+
+TEST_CASE("death at any operation of the capture loses no commit") {
+  const uint64_t most = number("LITEFS_DEATHS", 150);
+  for (FaultAction action : {FaultAction::kKillBefore, FaultAction::kKillHalf, FaultAction::kKillAfter}) {
+    Death death{.seed = seed() + 100, .unseen = action == FaultAction::kKillHalf, .node = {}, .application = {}};
+    for (uint64_t n : spread(operations_of(death).first, most)) {
+      CAPTURE(death.seed);
+      CAPTURE(n);
+      CAPTURE(static_cast<int>(action));
+      death.node = {.at = n, .action = action};
+      live_and_die(death, static_cast<int>(n % 3));
+    }
+  }
+}
+
+TEST_CASE("a commit that cannot be recorded is refused, and the log follows the file all the same") {
+  const uint64_t steps = number("LITEFS_TRANSACTIONS", 3000);
+  std::mt19937_64 random(seed());
+  constexpr uint64_t kStepsOfOne = 300;
+  for (uint64_t done = 0; done < steps; done += kStepsOfOne) {
+    const bool unseen = random() % 2;
+    const uint64_t this_seed = random();
+    CAPTURE(this_seed);
+    CAPTURE(unseen);
+    Story story;
+    story.vfs.set_unseen(unseen);
+    story.db->set_writes_unseen(unseen);
+    RandomApplication::Options options = story.application(this_seed);
+    options.wal = false;
+    RandomApplication app(options);
+    uint64_t refused = 0;
+    for (uint64_t i = 0; i < kStepsOfOne; ++i) {
+      const FaultAction how[] = {FaultAction::kFail, FaultAction::kFailHalf};
+      story.faulty.plan({.at = random() % 3 == 0 ? 1 + random() % 3 : 0, .action = how[random() % 2],
+                         .kinds = kFaultWrite});
+      const int64_t before = app.committed();
+      app.step();
+      story.faulty.plan({});
+      INFO("step ", i, ", last error ", app.last_error());
+      if (!story.vfs.take_refusal().empty()) {
+        ++refused;
+        CHECK(app.committed() <= before + 1);
+      }
+      REQUIRE(story.replay.follow(*story.db) == "");
+    }
+    app.close();
+    INFO("last error ", app.last_error());
+    // Whoever comes next rolls back what had an error at its end.
+    const int64_t count = RandomApplication::count(story.node.file("app.db"), "capture");
+    INFO("refusal ", story.vfs.take_refusal());
+    CHECK(count >= app.committed());
+    INFO("refusal ", story.vfs.take_refusal());
+    // What could not when a transaction was rolled back is, with the next one.
+    REQUIRE(story.db->capture_file().ok());
+    REQUIRE(story.check(true) == "");
+    CHECK(refused > 0);
+  }
+}
+
+TEST_CASE("a log that cannot be synced stops the database; the next start has all that was reported committed") {
+  for (uint64_t n = 1; n <= 12; n += 3) {
+    CAPTURE(n);
+    Story story;
+    RandomApplication::Options options = story.application(seed() + n);
+    options.wal = false;
+    RandomApplication app(options);
+    story.faulty.plan({.at = n, .kinds = kFaultSync});
+    for (int i = 0; i < 200; ++i) app.step();
+    REQUIRE(story.db->info().state == DatabaseState::kStopped);
+    story.vfs.die();
+    app.close();
+    story.vfs.set_databases(nullptr);
+    std::mt19937_64 random(n);
+    // The commit whose record could not be synced was answered with an error; the log has it.
+    recover_and_check(story, app, random, 1, 1);
+  }
+}
