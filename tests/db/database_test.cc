@@ -129,22 +129,6 @@ TEST_CASE("a replica that restarts stands where it stood, and goes on") {
   pair.check_equal();
 }
 
-TEST_CASE("rollback-mode transactions are captured when their journal is final") {
-  Pair pair;
-  {
-    Shell shell(pair.primary.file("app.db"));
-    shell.run("CREATE TABLE t(id INTEGER PRIMARY KEY, a, b);");
-    REQUIRE(pair.source->capture_file().ok());
-    shell.run("INSERT INTO t(a) VALUES('x');");
-    REQUIRE(pair.source->capture_file().ok());
-    shell.run("BEGIN; INSERT INTO t(a) VALUES('y'); ROLLBACK;");
-    REQUIRE(pair.source->capture_file().ok());
-  }
-  CHECK(pair.source->position().txid.value == 2);
-  pair.replicate();
-  pair.check_equal();
-}
-
 TEST_CASE("a database is deleted and made anew under its name") {
   Pair pair;
   auto shell = pair.create();
