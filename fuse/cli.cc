@@ -1,5 +1,6 @@
 #include "fuse/cli.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -7,6 +8,7 @@
 #include "env/unix_client.h"
 #include "fuse/cli_config.h"
 #include "fuse/cli_log.h"
+#include "fuse/cli_lost.h"
 #include "litefs/litefs.h"
 #include "node/status.h"
 
@@ -25,6 +27,7 @@ directory, and every committed transaction appears on the other nodes.
 Usage:
   litefs mount     run a node: mount the directory and replicate until a signal
   litefs status    show what the running node of this machine does
+  litefs lost      list, and export, what this node had alone before it was overwritten
   litefs version   print the version
   litefs help      show this, or with a command's name its flags
 
@@ -67,6 +70,24 @@ and lag, and the nodes connected to it. Ends with 1 when no node runs.
   --json         JSON, for programs
 )";
 
+constexpr const char* kLostHelp =
+    R"(Usage: litefs lost [-config FILE | -data DIR] [--json]
+       litefs lost export NAME ID FILE [-config FILE | -data DIR]
+
+When a node's database has gone another way than its primary's, the node keeps the
+state that it had before it takes the primary's. 'lost' lists those states; 'export'
+writes one of them to a new SQLite database. The node may run or not.
+
+  NAME           the database
+  ID             the state, as listed
+  FILE           the new database; it must not exist
+  -config FILE   the node's configuration (searched for as in 'litefs mount')
+  -data DIR      the node's data directory, in place of a configuration
+  --json         JSON, for programs
+
+Nothing is removed by itself: delete DATA/meta/NAME/lost/ID.* when you need it no more.
+)";
+
 constexpr const char* kVersionHelp = "Usage: litefs version\n\nPrints the version.\n";
 constexpr const char* kHelpHelp = "Usage: litefs help [COMMAND]\n";
 
@@ -93,6 +114,7 @@ class Cli {
     if (command == "-version" || command == "--version") command = "version";
     if (command == "mount") return mount();
     if (command == "status") return status();
+    if (command == "lost") return lost();
     if (command == "version") return version();
     if (command == "help") return help();
     return wrong("unknown command '" + command + "'", kUsage);
@@ -140,15 +162,7 @@ class Cli {
                           kStatusHelp)) {
       return *code;
     }
-    if (!source.path.empty() && !data_dir.empty()) {
-      return wrong("-config and -data exclude each other", kStatusHelp);
-    }
-    if (data_dir.empty()) {
-      Result<LoadedConfig> config = load_config(source);
-      if (!config.ok()) return failed(config.error().message());
-      data_dir = config.value().options.data_dir;
-    }
-    data_dir = absolute_path(data_dir);
+    if (auto code = find_data_dir(source, kStatusHelp, &data_dir)) return *code;
     Result<std::string> reply = unix_exchange({.path = data_dir + "/" + kStatusSocketName,
                                                .request = json ? "json\n" : "text\n",
                                                .reply_bytes_max = kStatusReplyBytesMax,
@@ -164,6 +178,36 @@ class Cli {
     return 0;
   }
 
+  int lost() {
+    std::vector<std::string> words;  // NAME ID FILE
+    const bool exports = !args_.empty() && args_[0] == "export";
+    if (exports) {
+      auto end = std::find_if(args_.begin() + 1, args_.end(), [](const std::string& a) { return a.starts_with("-"); });
+      words.assign(args_.begin() + 1, end);
+      args_.erase(args_.begin(), end);
+    }
+    ConfigSource source;
+    std::string data_dir;
+    bool json = false;
+    std::vector<Flag> known = {{"config", &source.path, nullptr}, {"data", &data_dir, nullptr}};
+    if (!exports) known.push_back({"json", nullptr, &json});
+    if (auto code = flags(known, kLostHelp)) return *code;
+    if (exports && words.size() != 3) return wrong("lost export needs NAME, ID and FILE", kLostHelp);
+    if (auto code = find_data_dir(source, kLostHelp, &data_dir)) return *code;
+    std::unique_ptr<FileSystem> files = posix_file_system();
+    if (exports) {
+      Status exported = export_lost_state(*files, data_dir, words[0], words[1], words[2]);
+      if (!exported.ok()) return failed(exported.error().message());
+      out_ << words[2] << " holds '" << words[0] << "' as it was" << std::endl;
+      return 0;
+    }
+    Result<LostStates> states = list_lost_states(*files, data_dir);
+    if (!states.ok()) return failed(states.error().message());
+    out_ << (json ? lost_as_json(states.value()) : lost_as_text(states.value())) << std::flush;
+    for (const Error& error : states.value().unreadable) failed(error.message());
+    return states.value().unreadable.empty() ? 0 : kExitFailure;
+  }
+
   int version() {
     if (auto code = flags({}, kVersionHelp)) return *code;
     out_ << "litefs " << litefs_version() << std::endl;
@@ -174,12 +218,27 @@ class Cli {
     const char* text = args_.empty()           ? kUsage
                        : args_[0] == "mount"   ? kMountHelp
                        : args_[0] == "status"  ? kStatusHelp
+                       : args_[0] == "lost"    ? kLostHelp
                        : args_[0] == "version" ? kVersionHelp
                        : args_[0] == "help"    ? kHelpHelp
                                                : nullptr;
     if (!text) return wrong("unknown command '" + args_[0] + "'", kUsage);
     out_ << text << std::flush;
     return 0;
+  }
+
+  // The data directory that the flags mean. An exit code when there is none.
+  std::optional<int> find_data_dir(const ConfigSource& source, const char* help_text, std::string* data_dir) {
+    if (!source.path.empty() && !data_dir->empty()) {
+      return wrong("-config and -data exclude each other", help_text);
+    }
+    if (data_dir->empty()) {
+      Result<LoadedConfig> config = load_config(source);
+      if (!config.ok()) return failed(config.error().message());
+      *data_dir = config.value().options.data_dir;
+    }
+    *data_dir = absolute_path(*data_dir);
+    return std::nullopt;
   }
 
   // Takes "-- COMMAND…" off the arguments. Whether there was a "--".

@@ -2,6 +2,8 @@
 //
 //   litefs mount [-config FILE] [-no-expand-env] [-- COMMAND [ARG…]]
 //   litefs status [-config FILE | -data DIR] [--json]
+//   litefs lost [-config FILE | -data DIR] [--json]
+//   litefs lost export NAME ID FILE [-config FILE | -data DIR]
 //   litefs version
 //   litefs help [COMMAND]
 //

@@ -76,6 +76,11 @@ class FaultyFileSystem final : public FileSystem {
   // Operations of the planned kinds since plan().
   uint64_t operations() const { return count_; }
   bool dead() const { return dead_; }
+  // A new process takes over what the dead one left; without faults until plan().
+  void revive() {
+    plan({});
+    dead_ = false;
+  }
 
   Result<std::unique_ptr<litefs::File>> open(const std::string& path, OpenMode mode) override {
     bool may_create = mode == OpenMode::kCreate || mode == OpenMode::kCreateNew;
@@ -141,6 +146,10 @@ class FaultyFileSystem final : public FileSystem {
     Status truncate(uint64_t size_bytes) override {
       return files_.run(
           kFaultTruncate, "truncate " + path(), [&] { return real_->truncate(size_bytes); }, [] {});
+    }
+    Status clone_from(litefs::File& source) override {
+      return files_.run(
+          kFaultWrite, "clone " + path(), [&] { return real_->clone_from(source); }, [] {});
     }
     Status sync() override {
       return files_.run(

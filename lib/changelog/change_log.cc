@@ -156,6 +156,7 @@ class SegmentedChangeLog final : public ChangeLog {
     for (;;) {
       std::optional<SegmentName> oldest = TRY(trimmable(retention));
       if (!oldest) break;
+      if (retention.retiring) TRY(retention.retiring(TRY(positions_in(*oldest))));
       TRY(files_.remove(state_->path(*oldest)));
       MutexLock lock(state_->mutex);
       state_->segments.erase(state_->segments.begin());
@@ -349,6 +350,19 @@ class SegmentedChangeLog final : public ChangeLog {
     TRY(active_->sync());
     unsynced_ = false;
     return {};
+  }
+
+  // Behind each entry of the oldest segment.
+  Result<std::vector<Position>> positions_in(const SegmentName& name) {
+    std::unique_ptr<File> file = TRY(files_.open(state_->path(name), OpenMode::kReadOnly));
+    SegmentReader reader(*file, TRY(file->info()).size_bytes);
+    std::vector<Position> positions;
+    for (uint64_t at = 0; at < reader.limit_bytes();) {
+      SegmentEntry entry = TRY(read_entry(reader, at));
+      positions.push_back(entry.envelope.info.position);
+      at = entry.end_bytes();
+    }
+    return positions;
   }
 
   // The oldest segment, when it is to be removed.

@@ -40,6 +40,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -165,6 +166,8 @@ class ChangeLog {
     uint64_t bytes_max = 0;
     uint64_t bytes_hard_max = 0;
     std::optional<TxId> keep_after{};
+    // Told the positions behind a segment's entries, in order, before the segment is removed; an error keeps it.
+    std::function<Status(const std::vector<Position>&)> retiring{};
   };
   virtual Result<size_t> trim(const Retention& retention) = 0;
 };

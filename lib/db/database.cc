@@ -18,7 +18,7 @@ const char* database_state_name(DatabaseState state) {
 }
 
 Database::Database(const DatabaseEnvironment& environment, const std::string& name)
-    : env_(environment), paths_(environment.data_dir, name) {
+    : env_(environment), paths_(environment.data_dir, name), past_(environment.files, paths_.past()) {
   info_.name = name;
   boot_hash_ = boot_hash();
 }
@@ -237,6 +237,20 @@ Result<std::optional<Position>> Database::oldest_in_log() {
   return log_->oldest_before();
 }
 
+Result<bool> Database::was_at(const Position& position) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  return past_.has(position);
+}
+
+// What comes next does not continue this history.
+Status Database::clear_log() {
+  TRY(past_.clear());
+  TRY(log_->clear());
+  apply_cursor_.reset();
+  return {};
+}
+
 void Database::hold_log(uint64_t key, TxId after) {
   MutexLock lock(status_mutex_);
   log_holds_[key] = after;
@@ -261,6 +275,9 @@ Status Database::trim_log(int64_t older_than_wall_ms, uint64_t bytes_max) {
     for (const auto& [key, after] : log_holds_) keep = std::min(keep, after);
   }
   retention.keep_after = keep;
+  retention.retiring = [this](const std::vector<Position>& positions) NO_THREAD_SAFETY_ANALYSIS {
+    return past_.add(positions);
+  };
   size_t removed = TRY(log_->trim(retention));
   if (removed > 0) {
     env_.log.info("log segments retired").kv("database", name()).kv("segments", removed);
@@ -289,14 +306,27 @@ Result<Bytes> Database::read_snapshot(Pgno* next, size_t pages_max) {
   return out;
 }
 
+bool Database::read_page_agrees(Pgno pgno) {
+  if (pgno == 1) mask_local_bytes(page_);
+  return page_hash(pgno, page_) == sums_->get(pgno);
+}
+
 // Reads into page_ (masked) until it agrees with its page hash: a checkpoint may move frames into the database file
 // that are published but not captured yet, and then the next drain brings the hash along.
 Result<bool> Database::read_agreeing_page(Pgno pgno) {
   constexpr int kTries = 100;
   for (int i = 0; i < kTries; ++i) {
-    if (!TRY(read_current_page(pgno, page_))) std::memset(page_.data(), 0, page_.size());
-    if (pgno == 1) mask_local_bytes(page_);
-    if (page_hash(pgno, page_) == sums_->get(pgno)) return true;
+    Result<bool> read = read_current_page(pgno, page_);
+    // Short: the WAL was truncated behind a complete checkpoint, which the tail sees with the next commit only.
+    if (!read.ok() && read.error().code() != ErrorCode::kCorrupt) return read.error();
+    if (read.ok()) {
+      if (!read.value()) std::memset(page_.data(), 0, page_.size());
+      if (read_page_agrees(pgno)) return true;
+    }
+    if (file_) {
+      const size_t n = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * page_.size(), page_));
+      if (n == page_.size() && read_page_agrees(pgno)) return true;
+    }
     if (!is_replica_) TRY(drain_locked(true));
     if (pgno > control_->state().current.size_pages) return false;
   }

@@ -24,10 +24,12 @@
 #include "base/mutex.h"
 #include "changelog/change_log.h"
 #include "changelog/page_codec.h"
+#include "changelog/page_ranges.h"
 #include "db/control.h"
 #include "db/database_state.h"
 #include "db/page_set.h"
 #include "db/page_sums.h"
+#include "db/past_positions.h"
 #include "db/paths.h"
 #include "db/wal_tail.h"
 #include "env/clock.h"
@@ -83,6 +85,18 @@ class DatabaseObserver {
   virtual Status file_resized(const std::string& file_name) = 0;
   virtual void file_created(const std::string& file_name) = 0;
   virtual void file_removed(const std::string& file_name) = 0;
+};
+
+// A copy that comes from the primary.
+struct LoadStart {
+  DatabaseId id;
+  Position start;
+  uint64_t total_bytes = 0;  // estimated
+  uint32_t page_size = 0;    // of the sender's database, 0: not known
+  Pgno size_pages = 0;
+  bool compares = false;  // only pages come in which the two differ
+  // Why the present state is kept under lost/ before it is overwritten; empty: the primary knows it.
+  std::string keep_because;
 };
 
 // Hands out the node's locks on a database's files, by the door that its applications use.
@@ -181,11 +195,17 @@ class Database {
   Result<std::unique_ptr<LogCursor>> read_log_after(const Position& position);
   // The position before the oldest record that the log still has.
   Result<std::optional<Position>> oldest_in_log();
+  // Whether it is known that this database once stood there, though its log does not reach back any more.
+  Result<bool> was_at(const Position& position);
   DatabaseId id();
   // A consistent piece of a fuzzy copy (DESIGN section 7): pages from `*next` on, each checked against its page
   // hash, at most pages_max; *next moves behind them; empty at the end. The answer's bytes are
   // u32 page size, then (u32 pgno, page) each, little-endian.
   Result<Bytes> read_snapshot(Pgno* next, size_t pages_max);
+  // For a comparison with another node (db/page_difference.h). read_pages: as read_snapshot, of `pgnos` (ascending)
+  // from index *next on; pages beyond the present size are left out.
+  Result<std::vector<Checksum>> sums(const SumsQuestion& question);
+  Result<Bytes> read_pages(const std::vector<Pgno>& pgnos, size_t* next, size_t pages_max);
   // Keeps the log's entries after this TXID through retention, until released by the same key. Never waits.
   void hold_log(uint64_t key, TxId after);
   void release_log(uint64_t key);
@@ -203,12 +223,17 @@ class Database {
   Status finish_large_record();
   void abort_large_record();
 
-  // A copy from the primary. begin keeps what the node has alone under lost/.
-  Status begin_load(DatabaseId id, const Position& start, uint64_t total_bytes);
-  Status load_pages(ByteView piece);                  // as read_snapshot makes them
+  // A copy from the primary. Until it is complete the database stays as it was.
+  Status begin_load(const LoadStart& start);
+  Status load_pages(ByteView piece);                  // as read_snapshot and read_pages make them
+  // What the copy builds on; zeros where it builds on nothing.
+  Result<std::vector<Checksum>> load_sums(const SumsQuestion& question);
   Status end_load(const Position& consistent_at);     // records up to here complete it
   bool loading();
   void abort_load();
+  // The content turned out to be another than log and page sums say: kept under lost/, and put at a position of its
+  // own, so that the primary compares.
+  Status stand_apart(const std::string& why);
   // The primary does not know this database: keeps it under lost/ and removes it.
   Status set_aside_and_remove(const std::string& why);
 
@@ -225,6 +250,8 @@ class Database {
   void publish_status() REQUIRES(mutex_);
   uint64_t boot_hash();
   Result<bool> read_agreeing_page(Pgno pgno) REQUIRES(mutex_);
+  bool read_page_agrees(Pgno pgno) REQUIRES(mutex_);
+  Status clear_log() REQUIRES(mutex_);
   void abort_load_locked() REQUIRES(mutex_);
   Result<bool> read_current_page(Pgno pgno, MutableByteView page) REQUIRES(mutex_);
   void set_progress(uint64_t bytes, uint64_t total_bytes);
@@ -340,10 +367,31 @@ class Database {
   Status rename_into_place(SnapshotLoad& copy) REQUIRES(mutex_);
   Status remove_companions() REQUIRES(mutex_);
   Status remove_files(const Position& after) REQUIRES(mutex_);
-  Status keep_lost(const std::string& why) REQUIRES(mutex_);
   Status set_aside_locked(const std::string& why) REQUIRES(mutex_);
+
+  // -- copies from the primary (database_load.cc)
+  void note_load_progress(uint64_t through_bytes) REQUIRES(mutex_);
   Status publish_load_when_complete() REQUIRES(mutex_);
   Status publish_load_as_transaction() REQUIRES(mutex_);
+  Status write_load() REQUIRES(mutex_);
+
+  // -- comparison with another node (database_resync.cc)
+  std::vector<Checksum> sums_locked(const SumsQuestion& question) REQUIRES(mutex_);
+  Status stand_apart_locked(const std::string& why) REQUIRES(mutex_);
+  Result<Checksum> rehash_live() REQUIRES(mutex_);
+
+  // -- what is kept under lost/ (database_lost.cc)
+  struct Lost {
+    std::string why;
+    Position position;
+    std::optional<Position> diverged_at{};
+    std::optional<uint64_t> transactions{};
+    Pgno size_pages = 0;
+  };
+  Status keep_lost(const std::string& why) REQUIRES(mutex_);
+  Status find_own_transactions(Lost& lost) REQUIRES(mutex_);
+  Status write_lost(const Lost& lost) REQUIRES(mutex_);
+  Result<Checksum> write_lost_image(const std::string& path, Pgno size_pages) REQUIRES(mutex_);
 
   const DatabaseEnvironment env_;
   const DatabasePaths paths_;
@@ -357,6 +405,7 @@ class Database {
   std::unique_ptr<Control> control_ GUARDED_BY(mutex_);
   std::unique_ptr<PageSums> sums_ GUARDED_BY(mutex_);
   std::unique_ptr<ChangeLog> log_ GUARDED_BY(mutex_);
+  PastPositions past_ GUARDED_BY(mutex_);
   PageCodec codec_ GUARDED_BY(mutex_);
 
   // Capture.
@@ -380,6 +429,8 @@ class Database {
   std::unique_ptr<WalWriter> writer_ GUARDED_BY(mutex_);
   bool offline_ GUARDED_BY(mutex_) = false;  // the node is starting: no front end has the files
   std::unique_ptr<SnapshotLoad> load_ GUARDED_BY(mutex_);
+  std::string load_keeps_ GUARDED_BY(mutex_);  // LoadStart::keep_because
+  uint64_t load_compared_bytes_ GUARDED_BY(mutex_) = 0;
   int64_t load_started_ns_ GUARDED_BY(mutex_) = 0;
   int64_t next_progress_log_ns_ GUARDED_BY(mutex_) = 0;
   std::unique_ptr<LogCursor> apply_cursor_ GUARDED_BY(mutex_);

@@ -47,7 +47,7 @@ Status Database::start_replica() {
   Status recovered = recover_files();
   if (!recovered.ok()) {
     if (recovered.error().code() != ErrorCode::kDiverged) return recovered;
-    TRY(set_aside_locked(recovered.error().message()));
+    TRY(stand_apart_locked(recovered.error().message()));
   }
   is_replica_ = true;
   if (control_->state().current.size_pages != 0) TRY(make_wal_mode());
@@ -88,7 +88,12 @@ Status Database::recover_files() {
                      " to forget it");
   }
   const bool trusted = same_boot || at_rest_as_noted();
-  if (current.size_pages != 0 && control_->state().was_replica) return recover_applied(disk, trusted);
+  if (current.size_pages != 0 && control_->state().was_replica) {
+    // A file that is not as a clean stop left it was written by somebody else, who may have checkpointed and removed
+    // his WAL, so that the WAL's end tells nothing.
+    const bool touched = control_->state().clean_mtime_ns != 0 && !at_rest_as_noted();
+    return recover_applied(disk, trusted && !touched);
+  }
   return recover_captured(disk, trusted);
 }
 
@@ -377,7 +382,7 @@ Status Database::recover_by_planned_load(const OnDisk& disk) {
   state.id = state.planned_id;
   state.page_size = state.planned_page_size;
   control_->store(state);
-  TRY(log_->clear());
+  TRY(clear_log());
   advance(ControlPoint{state.planned.position, state.planned.size_pages, disk.end});
   return {};
 }

@@ -23,6 +23,7 @@ class DatabasePaths {
   std::string control() const { return meta_ + "/control"; }
   std::string sums() const { return meta_ + "/sums"; }
   std::string log() const { return meta_ + "/log"; }
+  std::string past() const { return meta_ + "/past"; }
   std::string lost() const { return meta_ + "/lost"; }
   // A copy that is being loaded, until it is published.
   std::string load() const { return meta_ + "/load"; }

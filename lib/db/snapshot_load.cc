@@ -4,16 +4,45 @@
 
 namespace litefs {
 
-Result<std::unique_ptr<SnapshotLoad>> SnapshotLoad::create(FileSystem& files, const std::string& path,
-                                                           DatabaseId id, const Position& start,
-                                                           uint64_t total_bytes) {
+Result<std::unique_ptr<SnapshotLoad>> SnapshotLoad::create(FileSystem& files, const Options& options) {
   auto load = std::unique_ptr<SnapshotLoad>(new SnapshotLoad());
-  load->file_ = TRY(files.open(path, OpenMode::kCreate));
-  TRY(load->file_->truncate(0));
-  load->id_ = id;
-  load->position_ = start;
-  load->total_bytes_ = total_bytes;
+  TRY(remove_files(files, options.path));
+  load->file_ = TRY(files.open(options.path, OpenMode::kCreate));
+  load->hashes_ = TRY(PageSums::open(files, options.path + ".sums"));
+  load->id_ = options.id;
+  load->position_ = options.start;
+  load->total_bytes_ = options.total_bytes;
   return load;
+}
+
+Status SnapshotLoad::remove_files(FileSystem& files, const std::string& path) {
+  for (const std::string& file : {path, path + ".sums"}) {
+    Status removed = files.remove(file);
+    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+  }
+  return {};
+}
+
+Status SnapshotLoad::build_on(Base base) {
+  CHECK_EQ(size_pages_, 0u);
+  TRY(resize(base.size_pages));
+  page_size_ = base.page_size;
+  for (Pgno pgno = 1; pgno <= size_pages_; ++pgno) {
+    // Not where there is none: a sender's size, whatever it says, takes no room by itself.
+    if (const Checksum hash = base.sums->get(pgno); hash != Checksum{}) hashes_->set(pgno, hash);
+  }
+  base_ = std::move(base);
+  return {};
+}
+
+Status SnapshotLoad::resize(Pgno size_pages) {
+  if (size_pages > size_pages_) {
+    TRY(hashes_->reserve(size_pages));
+  } else {
+    hashes_->shrink(size_pages);
+  }
+  size_pages_ = size_pages;
+  return {};
 }
 
 Status SnapshotLoad::add_pages(ByteView piece) {
@@ -26,19 +55,27 @@ Status SnapshotLoad::add_pages(ByteView piece) {
   while (!in.at_end()) {
     Pgno pgno = TRY(in.le32());
     ByteView page = TRY(in.bytes(page_size));
-    if (pgno <= hashes_.size() || pgno > hashes_.size() + 2) {
+    // A whole copy leaves out nothing but the lock page; the difference to a base ends with the sender's size.
+    const Pgno last = base_ ? base_->size_pages : last_loaded_ + 2;
+    if (pgno <= last_loaded_ || pgno > last || pgno == lock_page(page_size)) {
       return Error(ErrorCode::kCorrupt, "snapshot piece: page " + std::to_string(pgno) + " after page " +
-                                            std::to_string(hashes_.size()));
+                                            std::to_string(last_loaded_));
     }
-    hashes_.resize(pgno);
-    hashes_[pgno - 1] = page_hash(pgno, page);
+    if (pgno > size_pages_) TRY(resize(pgno));
+    hashes_->set(pgno, page_hash(pgno, page));
     TRY(write_page(pgno, page));
     loaded_bytes_ += page.size();
+    last_loaded_ = pgno;
   }
   return {};
 }
 
 Status SnapshotLoad::read_page(Pgno pgno, MutableByteView page) {
+  if (base_ && base_->sums->get(pgno) == hash(pgno)) {
+    TRY(base_->read(pgno, page));
+    if (page_hash(pgno, page) == hash(pgno)) return {};
+    return Error(ErrorCode::kDiverged, "page " + std::to_string(pgno) + " here is not what its page hash says");
+  }
   return file_->read_exactly(static_cast<uint64_t>(pgno - 1) * page.size(), page);
 }
 
@@ -55,7 +92,7 @@ Status SnapshotLoad::apply(RecordSource& record, PageCodec& codec) {
     return Error(ErrorCode::kInvalid, "record " + hex16(header.txid_first.value) +
                                            " does not continue the copy at " + position_text(position_));
   }
-  hashes_.resize(header.size_after);
+  TRY(resize(header.size_after));
   for (;;) {
     std::optional<EncodedPage> page = TRY(reader.next());
     if (!page) break;
@@ -67,7 +104,7 @@ Status SnapshotLoad::apply(RecordSource& record, PageCodec& codec) {
 }
 
 Status SnapshotLoad::apply_page(const EncodedPage& page, PageCodec& codec) {
-  Checksum& have = hashes_[page.pgno - 1];
+  const Checksum have = hash(page.pgno);
   if (have == page.hash) {
     newer_.erase(page.pgno);
     return {};
@@ -91,7 +128,7 @@ Status SnapshotLoad::apply_page(const EncodedPage& page, PageCodec& codec) {
     return {};
   }
   TRY(write_page(page.pgno, next_));
-  have = page.hash;
+  hashes_->set(page.pgno, page.hash);
   newer_.erase(page.pgno);
   return {};
 }
@@ -102,12 +139,12 @@ Result<bool> SnapshotLoad::complete() const {
     return Error(ErrorCode::kCorrupt, "the copy went past its end without meeting it");
   }
   Checksum sum;
-  for (Pgno pgno = 1; pgno <= hashes_.size(); ++pgno) {
+  for (Pgno pgno = 1; pgno <= size_pages_; ++pgno) {
     if (pgno == lock_page(page_size_)) continue;
-    if (hashes_[pgno - 1] == Checksum{}) {
+    if (hash(pgno) == Checksum{}) {
       return Error(ErrorCode::kCorrupt, "the copy lacks page " + std::to_string(pgno));
     }
-    sum ^= hashes_[pgno - 1];
+    sum ^= hash(pgno);
   }
   if (!newer_.empty() || sum != position_.checksum) {
     return Error(ErrorCode::kCorrupt, "the copy does not meet the checksum of its position " +

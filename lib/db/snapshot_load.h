@@ -6,10 +6,16 @@
 // it (nothing to do), or newer still: then a later record must meet it, before the copy is consistent. In the end
 // every page must have been met and the XOR of the page hashes must be the position's checksum.
 //
-// The pages lie in a file beside the database (page 1 with zero local bytes), their hashes in memory (8 bytes a page).
+// A copy may build on a base, the database that is here already: then only pages in which sender and base differ come.
+// A page that does not come was compared by its hash at some such moment, which is as good as its coming. The base must
+// not change while the load lives.
+//
+// The pages that came lie in a file (page 1 with zero local bytes), their hashes in another one that is mapped, so that
+// memory does not grow with the database. Both are scratch: nothing of them survives a restart.
 // Thread rule: the owner serialises.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,16 +23,31 @@
 #include <vector>
 
 #include "changelog/record.h"
+#include "db/page_sums.h"
 #include "env/file.h"
 
 namespace litefs {
 
 class SnapshotLoad {
  public:
-  static Result<std::unique_ptr<SnapshotLoad>> create(FileSystem& files, const std::string& path, DatabaseId id,
-                                                      const Position& start, uint64_t total_bytes);
+  struct Options {
+    std::string path;  // of the pages; that of the hashes is this and ".sums"
+    DatabaseId id;
+    Position start;
+    uint64_t total_bytes = 0;  // for who watches
+  };
+  struct Base {
+    uint32_t page_size = 0;
+    Pgno size_pages = 0;  // of the sender's database at the start
+    const PageSums* sums = nullptr;
+    std::function<Status(Pgno, MutableByteView)> read;  // masked
+  };
+  static Result<std::unique_ptr<SnapshotLoad>> create(FileSystem& files, const Options& options);
+  // Before anything comes.
+  Status build_on(Base base);
+  bool has_base() const { return base_.has_value(); }
 
-  // Pages as Database::read_snapshot makes them.
+  // Pages as Database::read_snapshot and read_pages make them.
   Status add_pages(ByteView piece);
   // No more pages come; records up to here make the copy consistent.
   void set_target(const Position& target) { target_ = target; }
@@ -40,24 +61,32 @@ class SnapshotLoad {
   void set_position(const Position& position) { position_ = position; }
   DatabaseId id() const { return id_; }
   uint32_t page_size() const { return page_size_; }
-  Pgno size_pages() const { return static_cast<Pgno>(hashes_.size()); }
-  Checksum hash(Pgno pgno) const { return hashes_[pgno - 1]; }
+  Pgno size_pages() const { return size_pages_; }
+  Checksum hash(Pgno pgno) const { return hashes_->get(pgno); }
+  // The page as it is in the copy so far. kDiverged: the base's is not what its hash says.
   Status read_page(Pgno pgno, MutableByteView page);
   Status write_page(Pgno pgno, ByteView page);
   File& file() { return *file_; }
   uint64_t loaded_bytes() const { return loaded_bytes_; }
   uint64_t total_bytes() const { return total_bytes_; }
+  Pgno last_loaded() const { return last_loaded_; }
+  // Removes what a load leaves in files.
+  static Status remove_files(FileSystem& files, const std::string& path);
 
  private:
   SnapshotLoad() = default;
   Status apply_page(const EncodedPage& page, PageCodec& codec);
+  Status resize(Pgno size_pages);
 
   std::unique_ptr<File> file_;
+  std::unique_ptr<PageSums> hashes_;
+  std::optional<Base> base_;
   DatabaseId id_;
   Position position_;  // after the last record
   std::optional<Position> target_;
   uint32_t page_size_ = 0;
-  std::vector<Checksum> hashes_;
+  Pgno size_pages_ = 0;
+  Pgno last_loaded_ = 0;
   std::unordered_set<Pgno> newer_;  // pages that a later record must meet
   Bytes current_;
   Bytes next_;

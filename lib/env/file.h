@@ -49,6 +49,9 @@ class File {
   virtual Result<size_t> read_at(uint64_t offset_bytes, MutableByteView out) = 0;
   virtual Status write_at(uint64_t offset_bytes, ByteView data) = 0;
   virtual Status truncate(uint64_t size_bytes) = 0;
+  // Makes this file's content that of `source`, sharing its blocks (FICLONE). kUnsupported where the file system cannot,
+  // or both are not on the same one; then nothing has changed.
+  virtual Status clone_from(File& source) = 0;
   // fdatasync: contents and size reach the device.
   virtual Status sync() = 0;
   virtual Result<FileInfo> info() = 0;

@@ -1,5 +1,7 @@
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -122,6 +124,13 @@ class PosixFile final : public File {
       return errno_error(errno, "truncate " + path_);
     }
     return {};
+  }
+
+  Status clone_from(File& source) override {
+    if (retry_on_signal([&] { return ioctl(fd_, FICLONE, source.fd()); }) == 0) return {};
+    Error error = errno_error(errno, "clone " + source.path() + " to " + path_);
+    bool cannot = errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV || errno == EINVAL || errno == ENOSYS;
+    return cannot ? Error(ErrorCode::kUnsupported, error.message()) : error;
   }
 
   Status sync() override {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/page_difference.h"
 #include "db/snapshot_codec.h"
 
 namespace litefs {
@@ -76,17 +77,26 @@ class WorkerLogFeed final : public LogFeed {
   std::shared_ptr<LogReader> reader_;
 };
 
+// A whole copy, or the difference to what the other side has.
 struct SnapshotReader {
   std::shared_ptr<Database> database;
   Pgno next = 1;
+  std::optional<PageDifference> difference{};
 
   Result<SnapshotChunk> read(size_t bytes_max) {
     const size_t page_size = std::max<uint32_t>(database->info().page_size, 512);
     size_t pages = std::max<size_t>(1, std::min(bytes_max, kSnapshotPieceBytesMax / 4) / page_size);
     SnapshotChunk chunk;
-    Bytes raw = TRY(database->read_snapshot(&next, pages));
-    if (!raw.empty()) chunk.bytes = TRY(pack_snapshot_piece(raw));
-    chunk.last = raw.empty() || next > database->info().size_pages;
+    if (difference) {
+      PageDifference::Step step = TRY(difference->step(pages));
+      if (!step.pages.empty()) chunk.bytes = TRY(pack_snapshot_piece(step.pages));
+      chunk.question = std::move(step.question);
+      chunk.last = step.last;
+    } else {
+      Bytes raw = TRY(database->read_snapshot(&next, pages));
+      if (!raw.empty()) chunk.bytes = TRY(pack_snapshot_piece(raw));
+      chunk.last = raw.empty() || next > database->info().size_pages;
+    }
     if (chunk.last) chunk.consistent_at = database->position();
     return chunk;
   }
@@ -103,6 +113,8 @@ class WorkerSnapshotFeed final : public SnapshotFeed {
       loop.post([chunk, done] { done(std::move(*chunk)); });
     });
   }
+  // No read is under way.
+  void answer(std::vector<Checksum> sums) override { reader_->difference->answer(std::move(sums)); }
 
  private:
   FeedThreads threads_;
@@ -122,14 +134,16 @@ Result<std::shared_ptr<LogReader>> open_reader(Database& database, DatabaseId id
   }
   std::optional<Position> oldest_before = TRY(database.oldest_in_log());
   if (!oldest_before && position != info.position) {
-    return Error(ErrorCode::kNotFound, "the log is empty, and its position is not the database's");
+    const bool was_here = TRY(database.was_at(position));
+    return Error(was_here || nothing ? ErrorCode::kNotFound : ErrorCode::kDiverged,
+                 "the log is empty, and its position is not the database's");
   }
   Result<std::unique_ptr<LogCursor>> cursor = database.read_log_after(position);
   if (!cursor.ok()) {
     if (cursor.error().code() != ErrorCode::kNotFound || nothing) return cursor.error();
-    // Between the log's ends, but not in it: another history.
-    return position.before(*oldest_before) ? cursor.error()
-                  : Error(ErrorCode::kDiverged, "its position " + position_text(position) + " never was this database's");
+    // Neither in the log nor known to have been: perhaps another history.
+    return TRY(database.was_at(position)) ? cursor.error()
+                  : Error(ErrorCode::kDiverged, "its position " + position_text(position) + " is not known to have been this database's");
   }
   auto reader = std::make_shared<LogReader>();
   reader->cursor = std::move(cursor).value();
@@ -149,16 +163,19 @@ void open_log_feed(const FeedThreads& threads, std::shared_ptr<Database> databas
   });
 }
 
-void start_snapshot_feed(const FeedThreads& threads, std::shared_ptr<Database> database,
+void start_snapshot_feed(const FeedThreads& threads, std::shared_ptr<Database> database, bool compares,
                          PrimaryHost::SnapshotDone done) {
-  threads.workers.post([threads, database, done = std::move(done)] {
+  threads.workers.post([threads, database, compares, done = std::move(done)] {
     DatabaseInfo info = database->info();
     auto start = std::make_shared<SnapshotStart>();
     start->id = info.id;
     start->start = info.position;
     start->estimated_bytes = static_cast<uint64_t>(info.size_pages) * info.page_size;
+    start->page_size = info.size_pages == 0 ? 0 : info.page_size;
+    start->size_pages = info.size_pages;
     auto reader = std::make_shared<SnapshotReader>();
     reader->database = database;
+    if (compares) reader->difference.emplace(database, info.size_pages);
     start->feed = std::make_unique<WorkerSnapshotFeed>(threads, std::move(reader));
     threads.loop.post([start, done] { done(std::move(*start)); });
   });

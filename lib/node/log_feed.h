@@ -21,7 +21,7 @@ struct FeedThreads {
 // As PrimaryHost::open_feed and start_snapshot.
 void open_log_feed(const FeedThreads& threads, std::shared_ptr<Database> database, DatabaseId id,
                    const Position& position, PrimaryHost::FeedDone done);
-void start_snapshot_feed(const FeedThreads& threads, std::shared_ptr<Database> database,
+void start_snapshot_feed(const FeedThreads& threads, std::shared_ptr<Database> database, bool compares,
                          PrimaryHost::SnapshotDone done);
 
 }  // namespace litefs

@@ -67,13 +67,13 @@ void PrimaryRole::open_feed(const std::string& name, DatabaseId id, const Positi
   open_log_feed(threads_, std::move(database), id, position, std::move(done));
 }
 
-void PrimaryRole::start_snapshot(const std::string& name, SnapshotDone done) {
+void PrimaryRole::start_snapshot(const std::string& name, bool compares, SnapshotDone done) {
   std::shared_ptr<Database> database = store_.find(name);
   if (!database || database->info().position.txid.value == 0) {
     threads_.loop.post([done, name] { done(Error(ErrorCode::kNotFound, "no database '" + name + "'")); });
     return;
   }
-  start_snapshot_feed(threads_, std::move(database), std::move(done));
+  start_snapshot_feed(threads_, std::move(database), compares, std::move(done));
 }
 
 void PrimaryRole::replica_joined(const NodeIdentity& replica) {

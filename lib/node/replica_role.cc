@@ -18,6 +18,18 @@ bool worth_retrying(ErrorCode code) {
          code == ErrorCode::kCancelled;
 }
 
+// Why a copy that comes for this reason must not overwrite the state that is here before it is kept; empty: the primary
+// knows that state.
+std::string keep_because(wire::SnapshotReason reason) {
+  switch (reason) {
+    case wire::SnapshotReason::kNew: return "the primary took it for new";
+    case wire::SnapshotReason::kTooOld: return "";
+    case wire::SnapshotReason::kDiverged: return "the primary does not know its position";
+    case wire::SnapshotReason::kAnotherDatabase: return "the primary's database of this name is another one";
+  }
+  return "";
+}
+
 }  // namespace
 
 ReplicaRole::ReplicaRole(Store& store, NodeFile& node, const Threads& threads, Clock& clock, Random& random,
@@ -103,7 +115,7 @@ void ReplicaRole::run(Lane& lane, const Load& load, std::function<Status(Databas
   }
   uint64_t mine = *generation_;
   lane.strand->post([this, database = lane.database, generation = generation_, broken = lane.broken, mine, load,
-                     index = lane.index, job = std::move(job)] {
+                     origin = Origin{session_number_, lane.index}, job = std::move(job)] {
     Status done;
     const bool brings_data = load.brings_data;
     bool dropped = *generation != mine || (brings_data && *broken);
@@ -112,18 +124,18 @@ void ReplicaRole::run(Lane& lane, const Load& load, std::function<Status(Databas
       if (done.ok()) done = job(*database);
       if (!done.ok() && brings_data && worth_retrying(done.error().code())) *broken = true;
     }
-    threads_.loop.post([this, name = database->name(), index, done, dropped, load] {
+    threads_.loop.post([this, name = database->name(), origin, done, dropped, load] {
       queued_bytes_ -= load.bytes;
       if (paused_ && queued_bytes_ <= kQueueBytesLow) {
         paused_ = false;
         if (session_) session_->resume();
       }
-      if (!dropped) finished(name, index, load, done);
+      if (!dropped) finished(name, origin, load, done);
     });
   });
 }
 
-void ReplicaRole::finished(const std::string& name, uint32_t index, const Load& load, const Status& done) {
+void ReplicaRole::finished(const std::string& name, const Origin& origin, const Load& load, const Status& done) {
   const bool brought_data = load.brings_data;
   Lane* lane = known_lane(name);
   if (!lane) return;
@@ -135,8 +147,9 @@ void ReplicaRole::finished(const std::string& name, uint32_t index, const Load& 
   }
   if (done.ok()) {
     TxId through = std::min(info.position.txid, load.through);
-    if (session_ && through.value != 0 && info.state != DatabaseState::kLoading) {
-      session_->applied(index, through, TxId{});
+    const bool same_session = session_ && origin.session == session_number_;
+    if (same_session && through.value != 0 && info.state != DatabaseState::kLoading) {
+      session_->applied(origin.index, through, TxId{});
     }
     return;
   }
@@ -150,7 +163,7 @@ void ReplicaRole::finished(const std::string& name, uint32_t index, const Load& 
   }
   log_.error("replication of a database failed").kv("database", name).error(done.error());
   if (code == ErrorCode::kDiverged || code == ErrorCode::kCorrupt) {
-    // What came does not continue what is here, or is damaged. A copy that differs is kept, and loaded anew.
+    // What came does not continue what is here, or is damaged. A copy that differs is kept, and compared.
     std::string why = done.error().message();
     bool differs = code == ErrorCode::kDiverged;
     ++*generation_;
@@ -158,8 +171,8 @@ void ReplicaRole::finished(const std::string& name, uint32_t index, const Load& 
       database->abort_load();
       database->abort_large_record();
       if (!differs) return;
-      Status aside = database->set_aside_and_remove(why);
-      if (!aside.ok()) log.error("cannot set a database aside").kv("database", database->name()).error(aside.error());
+      Status apart = database->stand_apart(why);
+      if (!apart.ok()) log.error("cannot keep what this node has of a database").kv("database", database->name()).error(apart.error());
     });
   }
   if (session_) session_->failed(done.error());
@@ -186,6 +199,7 @@ Status ReplicaRole::session_welcomed(ReplicaSession& session, const wire::Welcom
                                            " is older than one this node has followed");
   }
   session_ = &session;
+  ++session_number_;
   paused_ = false;
   primary_ = welcome;
   options_.welcomed();
@@ -201,6 +215,7 @@ Status ReplicaRole::database_started(const DatabaseStart& start) {
   Lane* lane = TRY(this->lane(start.name));
   lane->id = start.id;
   lane->index = start.index;
+  lane->reason = start.reason;
   if (start.how == wire::DatabaseHow::kUnknown) {
     run(*lane, {}, [](Database& database) { return database.set_aside_and_remove("the primary does not have it"); });
   } else if (start.how == wire::DatabaseHow::kContinue) {
@@ -260,10 +275,27 @@ void ReplicaRole::turn_ended() {
   dirty_.clear();
 }
 
-Status ReplicaRole::snapshot_begin(const std::string& name, const Position& start, uint64_t estimated_bytes) {
+Status ReplicaRole::snapshot_begin(const std::string& name, const IncomingSnapshot& snapshot) {
   Lane* lane = TRY(this->lane(name));
-  run(*lane, {0, TxId{}, true}, [id = lane->id, start, estimated_bytes](Database& database) {
-    return database.begin_load(id, start, estimated_bytes);
+  LoadStart start{.id = lane->id,
+                  .start = snapshot.start,
+                  .total_bytes = snapshot.estimated_bytes,
+                  .page_size = snapshot.page_size,
+                  .size_pages = snapshot.size_pages,
+                  .compares = snapshot.compares,
+                  .keep_because = keep_because(lane->reason)};
+  run(*lane, {.brings_data = true}, [start](Database& database) { return database.begin_load(start); });
+  return {};
+}
+
+Status ReplicaRole::sums_wanted(const std::string& name, const SumsQuestion& question) {
+  Lane* lane = TRY(this->lane(name));
+  run(*lane, {.brings_data = true}, [this, question, origin = Origin{session_number_, lane->index}](Database& database) -> Status {
+    auto sums = std::make_shared<std::vector<Checksum>>(TRY(database.load_sums(question)));
+    threads_.loop.post([this, sums, origin] {
+      if (session_ && origin.session == session_number_) session_->answer_sums(origin.index, std::move(*sums));
+    });
+    return {};
   });
   return {};
 }
@@ -272,7 +304,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
   Lane* lane = TRY(this->lane(name));
   if (bytes.empty() || *lane->broken) return {};
   auto packed = std::make_shared<Bytes>(bytes.begin(), bytes.end());
-  run(*lane, {packed->size(), TxId{}, true}, [packed](Database& database) -> Status {
+  run(*lane, {.bytes = packed->size(), .brings_data = true}, [packed](Database& database) -> Status {
     return database.load_pages(TRY(unpack_snapshot_piece(*packed)));
   });
   return {};
@@ -281,7 +313,7 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
 Status ReplicaRole::snapshot_end(const std::string& name, const Position& consistent_at) {
   Lane* lane = TRY(this->lane(name));
   if (*lane->broken) return {};
-  run(*lane, {0, TxId{}, true}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
+  run(*lane, {.brings_data = true}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
   return {};
 }
 

@@ -55,7 +55,8 @@ class ReplicaRole final : public ReplicaHost {
   Status session_welcomed(ReplicaSession& session, const wire::Welcome& welcome) override;
   Status database_started(const DatabaseStart& start) override;
   Status log_piece(const std::string& name, const IncomingPiece& piece) override;
-  Status snapshot_begin(const std::string& name, const Position& start, uint64_t estimated_bytes) override;
+  Status snapshot_begin(const std::string& name, const IncomingSnapshot& snapshot) override;
+  Status sums_wanted(const std::string& name, const SumsQuestion& question) override;
   Status snapshot_piece(const std::string& name, ByteView bytes) override;
   Status snapshot_end(const std::string& name, const Position& consistent_at) override;
   void database_ended(const std::string& name, wire::EndReason reason, const std::string& text) override;
@@ -72,6 +73,7 @@ class ReplicaRole final : public ReplicaHost {
     std::shared_ptr<Strand> strand;
     DatabaseId id;
     uint32_t index = 0;          // of its present start
+    wire::SnapshotReason reason = wire::SnapshotReason::kNew;  // likewise
     std::vector<Bytes> records;  // whole ones of this turn
     size_t bytes = 0;            // in `records`
     Bytes partial;               // a record that came only in part
@@ -82,17 +84,23 @@ class ReplicaRole final : public ReplicaHost {
     std::shared_ptr<std::atomic<bool>> broken = std::make_shared<std::atomic<bool>>(false);
   };
 
+  // The session and the start within it that a job works for.
+  struct Origin {
+    uint64_t session = 0;
+    uint32_t index = 0;
+  };
+
   Result<Lane*> lane(const std::string& name);
   Lane* known_lane(const std::string& name);
   // What a job is for: how much it counts against the queue (0: it brings no data), and through which record it brings
   // its database, which is what may be acknowledged once it is done.
   struct Load {
     size_t bytes = 0;
-    TxId through;
+    TxId through{};
     bool brings_data = false;  // what it brings is lost when it fails: it must be sent again
   };
   void run(Lane& lane, const Load& load, std::function<Status(Database&)> job);
-  void finished(const std::string& name, uint32_t index, const Load& load, const Status& done);
+  void finished(const std::string& name, const Origin& origin, const Load& load, const Status& done);
   void retry_later(Lane& lane);
   void pass_on(Lane& lane);
 
@@ -107,6 +115,7 @@ class ReplicaRole final : public ReplicaHost {
   size_t queued_bytes_ = 0;
   bool paused_ = false;
   ReplicaSession* session_ = nullptr;
+  uint64_t session_number_ = 0;  // indexes begin anew with each session
   std::shared_ptr<std::atomic<uint64_t>> generation_ = std::make_shared<std::atomic<uint64_t>>(0);
   std::optional<wire::Welcome> primary_;
   int64_t disconnected_ns_ = 0;

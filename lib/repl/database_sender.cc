@@ -21,6 +21,7 @@ const char* DatabaseSender::state_name() const {
     case State::kLive: return "live";
     case State::kStartingSnapshot:
     case State::kSnapshot: return "snapshot";
+    case State::kComparing: return "comparing";
     case State::kWaiting: return "failed";
     case State::kOver: return "over";
   }
@@ -31,7 +32,7 @@ void DatabaseSender::begin() {
   bool has_nothing = held_id_.value == 0 && sent_ == Position{};
   if (!has_nothing && held_id_ != id_) {
     snapshot_reason_ = SnapshotReason::kAnotherDatabase;
-    needs_snapshot_ = true;
+    needs_snapshot_ = compares_ = true;
     return go(State::kStartingSnapshot);
   }
   hold_ = context_.host().hold_log(name_, id_, sent_.txid);
@@ -69,10 +70,11 @@ void DatabaseSender::take_turn() {
     case State::kStartingSnapshot:
       // Held before the copy begins: its start cannot be before what is the newest now.
       hold_ = host.hold_log(name_, id_, latest_.txid);
-      return host.start_snapshot(name_, step(&DatabaseSender::snapshot_started));
+      return host.start_snapshot(name_, compares_, step(&DatabaseSender::snapshot_started));
     case State::kSnapshot:
       return snapshot_->read(wire::kSnapshotPieceMax, step(&DatabaseSender::snapshot_read));
     case State::kLive:
+    case State::kComparing:
     case State::kWaiting:
     case State::kOver: break;
   }
@@ -104,6 +106,7 @@ void DatabaseSender::snapshot_instead(const Error& why) {
   if (index_ != 0) end(EndReason::kResync, why.message());
   feed_.reset();
   needs_snapshot_ = true;
+  compares_ = !is_new;
   go(State::kStartingSnapshot);
 }
 
@@ -188,13 +191,17 @@ void DatabaseSender::snapshot_started(Result<SnapshotStart> start) {
   received_ = durable_ = TxId{};
   if (latest_.before(sent_)) latest_ = sent_;
   snapshot_ = std::move(s.feed);
-  announce(DatabaseHow::kSnapshot);
+  announce(compares_ ? DatabaseHow::kDifference : DatabaseHow::kSnapshot);
   scratch_.clear();
-  wire::SnapshotBegin{.index = index_, .start = s.start, .estimated_bytes = s.estimated_bytes}
+  wire::SnapshotBegin{.index = index_,
+                      .start = s.start,
+                      .estimated_bytes = s.estimated_bytes,
+                      .page_size = s.page_size,
+                      .size_pages = s.size_pages}
       .append_to(scratch_);
   context_.stream().write(ByteView(scratch_));
   context_.log()
-      .info("sending a snapshot")
+      .info(compares_ ? "sending the difference" : "sending a snapshot")
       .kv("database", name_)
       .kv("reason", wire::snapshot_reason_name(snapshot_reason_))
       .kv("start", s.start.txid);
@@ -203,6 +210,14 @@ void DatabaseSender::snapshot_started(Result<SnapshotStart> start) {
 
 void DatabaseSender::snapshot_read(Result<SnapshotChunk> chunk) {
   if (!chunk.ok()) return fail(chunk.error());
+  if (chunk.value().question) {
+    question_ = std::move(*chunk.value().question);
+    scratch_.clear();
+    wire::SumsWanted{.index = index_, .question = question_}.append_to(scratch_);
+    context_.stream().write(ByteView(scratch_));
+    state_ = State::kComparing;
+    return;
+  }
   auto c = std::make_shared<const SnapshotChunk>(std::move(chunk).value());
   for (size_t at = 0; at < c->bytes.size(); at += wire::kSnapshotPieceMax) {
     size_t n = std::min(c->bytes.size() - at, wire::kSnapshotPieceMax);
@@ -219,6 +234,15 @@ void DatabaseSender::snapshot_read(Result<SnapshotChunk> chunk) {
   snapshot_.reset();
   if (latest_.before(c->consistent_at)) latest_ = c->consistent_at;
   go(State::kOpening);
+}
+
+Status DatabaseSender::answered(wire::Sums sums) {
+  bool was_asked = state_ == State::kComparing && sums.of_pages == question_.of_pages &&
+                   sums.sums.size() == question_.answer_sums();
+  if (!was_asked) return Error(ErrorCode::kCorrupt, "SUMS: of " + name_ + ", as nobody asked for");
+  snapshot_->answer(std::move(sums.sums));
+  go(State::kSnapshot);
+  return {};
 }
 
 // ---- records

@@ -5,6 +5,8 @@
 //
 //   opening ──► reading ──► live ──► opening …      (fell behind)
 //      └─► starting snapshot ──► snapshot ──► opening
+//                                 │    ▲
+//                                comparing (waits for the replica's sums)
 //   any ──► waiting (an error; tried again later) · over (dropped, or not there)
 //
 // Everything that needs the disk is one asynchronous step, taken when the session gives the sender
@@ -46,7 +48,7 @@ class DatabaseSender {
  public:
   static constexpr size_t kReadBytes = 256u << 10;
 
-  enum class State { kOpening, kReading, kLive, kStartingSnapshot, kSnapshot, kWaiting, kOver };
+  enum class State { kOpening, kReading, kLive, kStartingSnapshot, kSnapshot, kComparing, kWaiting, kOver };
 
   // `held` is what the replica has under this name; null: nothing.
   DatabaseSender(SenderContext& context, const PrimaryDatabase& database,
@@ -60,6 +62,8 @@ class DatabaseSender {
   void committed(const std::shared_ptr<const CommitBatch>& batch);
   // kCorrupt when the replica claims what it was not sent.
   Status acked(TxId received, TxId durable);
+  // kCorrupt when this is no answer to what was asked.
+  Status answered(wire::Sums sums);
   void tick();
   // Tells the replica that this stream is over.
   void end(wire::EndReason reason, const std::string& text);
@@ -110,6 +114,8 @@ class DatabaseSender {
   Position read_target_;  // latest_ when the read under way was asked for
   uint64_t record_bytes_sent_ = 0;  // of a record that is not whole yet
   wire::SnapshotReason snapshot_reason_ = wire::SnapshotReason::kNew;
+  bool compares_ = false;        // the replica has something that a snapshot can build on
+  SumsQuestion question_;        // in kComparing
   bool needs_snapshot_ = false;  // until its copy is sent and the log was opened behind it
   TxId received_;
   TxId durable_;

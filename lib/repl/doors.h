@@ -14,6 +14,7 @@
 
 #include "base/bytes.h"
 #include "base/types.h"
+#include "changelog/page_ranges.h"
 #include "repl/wire.h"
 
 namespace litefs {
@@ -87,6 +88,8 @@ class LogFeed {
 
 struct SnapshotChunk {
   Bytes bytes;  // may be empty in the last chunk
+  // In place of bytes: the feed needs to know what the replica has, by SnapshotFeed::answer.
+  std::optional<SumsQuestion> question = std::nullopt;
   bool last = false;
   Position consistent_at;  // of the last chunk: records through it make the copy consistent
 };
@@ -98,12 +101,16 @@ class SnapshotFeed {
 
   virtual ~SnapshotFeed() = default;
   virtual void read(size_t bytes_max, ReadDone done) = 0;
+  // The replica's sums, as many as the question's answer_sums(); before the next read.
+  virtual void answer(std::vector<Checksum> sums) = 0;
 };
 
 struct SnapshotStart {
   DatabaseId id;
   Position start;  // records after it follow the copy
   uint64_t estimated_bytes = 0;
+  uint32_t page_size = 0;
+  Pgno size_pages = 0;
   std::unique_ptr<SnapshotFeed> feed;
 };
 
@@ -134,12 +141,13 @@ class PrimaryHost {
   virtual std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) = 0;
   // The records after `position` of the database that has this name and `id`; a replica claims to
   // stand there (zero: it has nothing). kNotFound: the log does not reach back to it; kDiverged: it
-  // is not in this database's history, or another database has the name now. Either leads to a
-  // snapshot. Any other error is tried again later.
+  // is not known to be in this database's history, or another database has the name now. Either
+  // leads to a snapshot. Any other error is tried again later.
   virtual void open_feed(const std::string& name, DatabaseId id, const Position& position,
                          FeedDone done) = 0;
-  // kNotFound: there is no such database (any more).
-  virtual void start_snapshot(const std::string& name, SnapshotDone done) = 0;
+  // `compares`: only pages that differ from the replica's are to be sent, so the feed asks for its
+  // sums. kNotFound: there is no such database (any more).
+  virtual void start_snapshot(const std::string& name, bool compares, SnapshotDone done) = 0;
 
   // A replica has joined or left.
   virtual void replica_joined(const NodeIdentity& replica) = 0;
@@ -163,6 +171,15 @@ struct DatabaseStart {
   // Stands for this start, for ReplicaSession::applied: another start of the same name has another
   // one.
   uint32_t index = 0;
+};
+
+// A copy that begins.
+struct IncomingSnapshot {
+  Position start;
+  uint64_t estimated_bytes = 0;
+  uint32_t page_size = 0;
+  Pgno size_pages = 0;
+  bool compares = false;  // pages that do not come are as the host has them now
 };
 
 struct IncomingPiece {
@@ -193,8 +210,10 @@ class ReplicaHost {
   virtual Status session_welcomed(ReplicaSession& session, const wire::Welcome& welcome) = 0;
   virtual Status database_started(const DatabaseStart& start) = 0;
   virtual Status log_piece(const std::string& name, const IncomingPiece& piece) = 0;
-  virtual Status snapshot_begin(const std::string& name, const Position& start,
-                                uint64_t estimated_bytes) = 0;
+  virtual Status snapshot_begin(const std::string& name, const IncomingSnapshot& snapshot) = 0;
+  // Within a copy that compares: the answer goes to ReplicaSession::answer_sums; where there will be
+  // none, the host ends the session, as the primary waits for it.
+  virtual Status sums_wanted(const std::string& name, const SumsQuestion& question) = 0;
   virtual Status snapshot_piece(const std::string& name, ByteView bytes) = 0;
   virtual Status snapshot_end(const std::string& name, const Position& consistent_at) = 0;
   // Nothing more comes for this database under its present start: a record or snapshot that is not

@@ -69,6 +69,7 @@ Status PrimarySession::dispatch(const wire::Frame& frame) {
       break;
     case Phase::kStreaming:
       if (frame.type == FrameType::kAck) return on_ack(TRY(wire::Ack::parse(frame.payload)));
+      if (frame.type == FrameType::kSums) return on_sums(TRY(wire::Sums::parse(frame.payload)));
       if (frame.type == FrameType::kHeartbeat) {
         TRY(wire::Heartbeat::parse(frame.payload));
         return {};
@@ -186,6 +187,13 @@ Status PrimarySession::on_ack(const wire::Ack& ack) {
     if (phase_ == Phase::kEnded) return {};
   }
   return {};
+}
+
+Status PrimarySession::on_sums(wire::Sums sums) {
+  auto found = by_index_.find(sums.index);
+  if (found != by_index_.end()) return found->second->answered(std::move(sums));
+  if (sums.index < next_index_) return {};  // on its way while we ended it
+  return Error(ErrorCode::kCorrupt, "SUMS: an index that was never given");
 }
 
 Status PrimarySession::on_goodbye(const wire::Goodbye& said) {

@@ -103,6 +103,7 @@ class PrimarySession final : private SenderContext {
   Status on_hello(const wire::Hello& hello);
   Status on_databases_held(wire::DatabasesHeld page);
   Status on_ack(const wire::Ack& ack);
+  Status on_sums(wire::Sums sums);
   Status on_goodbye(const wire::Goodbye& goodbye);
   void refuse(wire::RefuseCode code, const std::string& text, const std::string& primary_url);
   void begin_streaming();

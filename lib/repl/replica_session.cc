@@ -104,6 +104,7 @@ Status ReplicaSession::dispatch(const wire::Frame& frame) {
     case FrameType::kDatabase: return on_database(TRY(wire::Database::parse(payload)));
     case FrameType::kSnapshotBegin:
       return on_snapshot_begin(TRY(wire::SnapshotBegin::parse(payload)));
+    case FrameType::kSumsWanted: return on_sums_wanted(TRY(wire::SumsWanted::parse(payload)));
     case FrameType::kSnapshotData: return on_snapshot_data(TRY(wire::SnapshotData::parse(payload)));
     case FrameType::kSnapshotEnd: return on_snapshot_end(TRY(wire::SnapshotEnd::parse(payload)));
     case FrameType::kDatabaseEnd: return on_database_end(TRY(wire::DatabaseEnd::parse(payload)));
@@ -113,6 +114,7 @@ Status ReplicaSession::dispatch(const wire::Frame& frame) {
     case FrameType::kDatabasesHeld:
     case FrameType::kWelcome:
     case FrameType::kRefuse:
+    case FrameType::kSums:
     case FrameType::kAck: break;
   }
   return protocol_error("a frame of type " + std::to_string(static_cast<int>(frame.type)) +
@@ -187,7 +189,8 @@ Status ReplicaSession::on_database(const wire::Database& database) {
     made->index = database.index;
     made->name = database.name;
     made->stage =
-        database.how == wire::DatabaseHow::kSnapshot ? Stage::kBeforeSnapshot : Stage::kLog;
+        database.how == wire::DatabaseHow::kContinue ? Stage::kLog : Stage::kBeforeSnapshot;
+    made->compares = database.how == wire::DatabaseHow::kDifference;
     made->received = made->durable = TxId{};
     if (made->stage == Stage::kLog) made->received = database.from.txid;
     by_name_[database.name] = made.get();
@@ -223,7 +226,19 @@ Status ReplicaSession::on_log(const wire::LogPiece& piece) {
 Status ReplicaSession::on_snapshot_begin(const wire::SnapshotBegin& begin) {
   Entry& e = *TRY(entry(begin.index, Stage::kBeforeSnapshot, "SNAPSHOT_BEGIN"));
   e.stage = Stage::kSnapshot;
-  return host_.snapshot_begin(e.name, begin.start, begin.estimated_bytes);
+  return host_.snapshot_begin(e.name, {.start = begin.start,
+                                       .estimated_bytes = begin.estimated_bytes,
+                                       .page_size = begin.page_size,
+                                       .size_pages = begin.size_pages,
+                                       .compares = e.compares});
+}
+
+Status ReplicaSession::on_sums_wanted(wire::SumsWanted wanted) {
+  Entry& e = *TRY(entry(wanted.index, Stage::kSnapshot, "SUMS_WANTED"));
+  if (!e.compares) return protocol_error("SUMS_WANTED for a whole copy of " + e.name);
+  if (e.question) return protocol_error("SUMS_WANTED for " + e.name + " before the last answer");
+  e.question = std::move(wanted.question);
+  return host_.sums_wanted(e.name, SumsQuestion(*e.question));
 }
 
 Status ReplicaSession::on_snapshot_data(const wire::SnapshotData& data) {
@@ -233,6 +248,7 @@ Status ReplicaSession::on_snapshot_data(const wire::SnapshotData& data) {
 
 Status ReplicaSession::on_snapshot_end(const wire::SnapshotEnd& end) {
   Entry& e = *TRY(entry(end.index, Stage::kSnapshot, "SNAPSHOT_END"));
+  if (e.question) return protocol_error("SNAPSHOT_END for " + e.name + " before the last answer");
   e.stage = Stage::kLog;
   return host_.snapshot_end(e.name, end.consistent_at);
 }
@@ -308,6 +324,17 @@ void ReplicaSession::applied(uint32_t index, TxId received_txid, TxId durable) {
   e.ack_due = true;
   acks_due_.push_back(e.index);
   stream_->at_turn_end();
+}
+
+void ReplicaSession::answer_sums(uint32_t index, std::vector<Checksum> sums) {
+  auto found = by_index_.find(index);
+  if (phase_ != Phase::kStreaming || found == by_index_.end()) return;
+  Entry& e = *found->second;
+  CHECK(e.question.has_value());
+  CHECK_EQ(sums.size(), e.question->answer_sums());
+  wire::Sums answer{.index = index, .of_pages = e.question->of_pages, .sums = std::move(sums)};
+  e.question.reset();
+  send(answer);
 }
 
 void ReplicaSession::send_acks() {

@@ -57,6 +57,8 @@ class ReplicaSession {
   // start by its index, and what belongs to an earlier one is ignored.
   void applied(const std::string& name, TxId received, TxId durable);
   void applied(uint32_t index, TxId received, TxId durable);
+  // What sums_wanted asked for, under the start that this index stands for; ignored when that is over.
+  void answer_sums(uint32_t index, std::vector<Checksum> sums);
   // The host met an error after the call that brought the data: ends the session, saying why.
   void failed(const Error& error);
   // Says why and ends the session.
@@ -79,6 +81,8 @@ class ReplicaSession {
     uint32_t index = 0;
     std::string name;
     Stage stage = Stage::kLog;
+    bool compares = false;        // a snapshot in which only the difference comes
+    std::optional<SumsQuestion> question{};  // not answered yet
     uint64_t record_missing = 0;  // bytes of a record begun
     TxId received;
     TxId durable;
@@ -99,6 +103,7 @@ class ReplicaSession {
   Status on_database(const wire::Database& database);
   Status on_log(const wire::LogPiece& piece);
   Status on_snapshot_begin(const wire::SnapshotBegin& begin);
+  Status on_sums_wanted(wire::SumsWanted wanted);
   Status on_snapshot_data(const wire::SnapshotData& data);
   Status on_snapshot_end(const wire::SnapshotEnd& end);
   Status on_database_end(const wire::DatabaseEnd& end);

@@ -29,6 +29,8 @@ Result<size_t> frame_payload_max(uint8_t type) {
     case FrameType::kSnapshotData: return kSnapshotPieceMax + 8;
     case FrameType::kHeartbeat: return kHeartbeatEntriesMax * (kPositionBytesMax + 16) + 32;
     case FrameType::kAck: return kAckEntriesMax * 26 + 16;
+    case FrameType::kSumsWanted: return kRangeSumsMax * 4 + 16;
+    case FrameType::kSums: return kPageSumRangesMax * kRangePages * 8 + 16;
   }
   if (type & kSkippable) return kFramePayloadMax;
   return Error(ErrorCode::kCorrupt,

@@ -31,12 +31,14 @@
 //        how 0 (continue): pos, after which records follow
 //        how 1 (snapshot): u8 reason (SnapshotReason)
 //        how 2 (unknown): nothing; the primary has no such database
+//        how 3 (difference): u8 reason (SnapshotReason)
 //   06 LOG p→r
 //        v index, u8 flags (1 = begins a record, 2 = ends it, 4 = this record is committed,
 //        8 = a commit TXID follows), with 1 and without 2: v record length, with 8: v commit TXID,
 //        then a piece of the record
 //   07 SNAPSHOT_BEGIN p→r
-//        v index, pos the copy was begun at, v estimated bytes
+//        v index, pos the copy was begun at, v estimated bytes, and of the database there: v page
+//        size (0: it has no pages), v size in pages
 //   08 SNAPSHOT_DATA p→r
 //        v index, bytes (opaque here)
 //   09 SNAPSHOT_END p→r
@@ -50,6 +52,12 @@
 //        v count, count × (v index, v received TXID, v durable TXID ≤ received)
 //   0d GOODBYE (+) both ways
 //        u8 reason (GoodbyeReason), str text, str url of the new primary
+//   0e SUMS_WANTED p→r
+//        v index, u8 level (0 = a range sum a range, 1 = 256 page hashes a range), v count (1 to
+//        4096 at level 0, to 64 at level 1), count × v range: the first as it is, each other less
+//        the one before, at least 1; all below 2^24 (changelog/page_ranges.h)
+//   0f SUMS r→p
+//        v index, u8 level, v count (to 4096, to 64 × 256), count × u64, in the order asked for
 //
 // COURSE. The replica sends preface, HELLO and all its databases at once. The primary answers its
 // preface and WELCOME, or REFUSE and closes. Then it opens one small stream a database with
@@ -60,6 +68,14 @@
 //              have nothing, when it is the zero position).
 //   snapshot   SNAPSHOT_BEGIN, SNAPSHOT_DATA …, SNAPSHOT_END, then LOG from SNAPSHOT_BEGIN's
 //              position on.
+//   difference as snapshot, but only pages in which the two differ travel. Between SNAPSHOT_BEGIN
+//              and SNAPSHOT_END the primary asks with SUMS_WANTED, one question at a time, and the
+//              replica answers with SUMS: first for the range sums of all ranges of the primary's
+//              size, then for the page hashes of ranges whose sums differ. The answers describe
+//              what the replica had when the copy began, which it keeps unchanged until the copy is
+//              complete. A replica that cannot build on what it has (another page size) answers
+//              with zeros and is sent everything. What is not sent by SNAPSHOT_END is as the
+//              replica has it.
 //   unknown    nothing follows, the index is over.
 //
 // DATABASE_END ends an index; an unfinished record or snapshot is to be forgotten. The same
@@ -85,6 +101,7 @@
 
 #include "base/bytes.h"
 #include "base/types.h"
+#include "changelog/page_ranges.h"
 
 namespace litefs::wire {
 
@@ -120,6 +137,8 @@ enum class FrameType : uint8_t {
   kHeartbeat = 0x0b,
   kAck = 0x0c,
   kGoodbye = 0x0d,
+  kSumsWanted = 0x0e,
+  kSums = 0x0f,
 };
 
 // The longest payload of a type; kFramePayloadMax for one that is to be skipped; kCorrupt for one
@@ -138,13 +157,13 @@ enum class RefuseCode : uint8_t {
 };
 const char* refuse_code_name(RefuseCode code);
 
-enum class DatabaseHow : uint8_t { kContinue = 0, kSnapshot = 1, kUnknown = 2 };
+enum class DatabaseHow : uint8_t { kContinue = 0, kSnapshot = 1, kUnknown = 2, kDifference = 3 };
 
 // Why records cannot be sent from the replica's position.
 enum class SnapshotReason : uint8_t {
   kNew = 0,              // the replica has nothing of it
-  kTooOld = 1,           // the position is not in the log any more
-  kDiverged = 2,         // it never was: the replica has transactions that the primary has not
+  kTooOld = 1,           // the position is of this history, and not in the log any more
+  kDiverged = 2,         // not known to be: the replica may have transactions that the primary has not
   kAnotherDatabase = 3,  // the primary's database of this name is another one
 };
 const char* snapshot_reason_name(SnapshotReason reason);
@@ -224,7 +243,7 @@ struct Database {
   DatabaseId id;
   DatabaseHow how = DatabaseHow::kContinue;
   Position from{};                               // continue
-  SnapshotReason reason = SnapshotReason::kNew;  // snapshot
+  SnapshotReason reason = SnapshotReason::kNew;  // snapshot, difference
 
   void append_to(Bytes& out) const;
   static Result<Database> parse(ByteView payload);
@@ -248,6 +267,8 @@ struct SnapshotBegin {
   uint32_t index = 0;
   Position start;
   uint64_t estimated_bytes = 0;
+  uint32_t page_size = 0;
+  Pgno size_pages = 0;
 
   void append_to(Bytes& out) const;
   static Result<SnapshotBegin> parse(ByteView payload);
@@ -268,6 +289,23 @@ struct SnapshotEnd {
 
   void append_to(Bytes& out) const;
   static Result<SnapshotEnd> parse(ByteView payload);
+};
+
+struct SumsWanted {
+  uint32_t index = 0;
+  SumsQuestion question;
+
+  void append_to(Bytes& out) const;
+  static Result<SumsWanted> parse(ByteView payload);
+};
+
+struct Sums {
+  uint32_t index = 0;
+  bool of_pages = false;
+  std::vector<Checksum> sums;
+
+  void append_to(Bytes& out) const;
+  static Result<Sums> parse(ByteView payload);
 };
 
 struct DatabaseEnd {

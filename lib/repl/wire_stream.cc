@@ -1,4 +1,6 @@
 // The frames of databases, records, snapshots, heartbeats and acknowledgements.
+#include <utility>
+
 #include "repl/wire_inside.h"
 
 namespace litefs::wire {
@@ -15,6 +17,12 @@ Result<uint32_t> get_index(ByteReader& r, const char* frame) {
   return static_cast<uint32_t>(v);
 }
 
+Result<bool> get_level(ByteReader& r, const char* frame) {
+  uint8_t level = TRY(r.u8());
+  if (level > 1) return bad(frame, "unknown level");
+  return level == 1;
+}
+
 }  // namespace
 
 void Database::append_to(Bytes& out) const {
@@ -26,7 +34,9 @@ void Database::append_to(Bytes& out) const {
   w.le64(id.value);
   w.u8(static_cast<uint8_t>(how));
   if (how == DatabaseHow::kContinue) put_position(w, from);
-  if (how == DatabaseHow::kSnapshot) w.u8(static_cast<uint8_t>(reason));
+  if (how == DatabaseHow::kSnapshot || how == DatabaseHow::kDifference) {
+    w.u8(static_cast<uint8_t>(reason));
+  }
   frame.finish();
 }
 
@@ -38,10 +48,10 @@ Result<Database> Database::parse(ByteView payload) {
   d.id.value = TRY(r.le64());
   uint8_t how = TRY(r.u8());
   if (d.name.empty()) return bad("DATABASE", "the name is empty");
-  if (how > static_cast<uint8_t>(DatabaseHow::kUnknown)) return bad("DATABASE", "unknown 'how'");
+  if (how > static_cast<uint8_t>(DatabaseHow::kDifference)) return bad("DATABASE", "unknown 'how'");
   d.how = static_cast<DatabaseHow>(how);
   if (d.how == DatabaseHow::kContinue) d.from = TRY(get_position(r));
-  if (d.how == DatabaseHow::kSnapshot) {
+  if (d.how == DatabaseHow::kSnapshot || d.how == DatabaseHow::kDifference) {
     uint8_t reason = TRY(r.u8());
     if (reason > static_cast<uint8_t>(SnapshotReason::kAnotherDatabase)) {
       return bad("DATABASE", "unknown reason");
@@ -92,6 +102,8 @@ void SnapshotBegin::append_to(Bytes& out) const {
   w.varint(index);
   put_position(w, start);
   w.varint(estimated_bytes);
+  w.varint(page_size);
+  w.varint(size_pages);
   frame.finish();
 }
 
@@ -101,6 +113,17 @@ Result<SnapshotBegin> SnapshotBegin::parse(ByteView payload) {
   s.index = TRY(get_index(r, "SNAPSHOT_BEGIN"));
   s.start = TRY(get_position(r));
   s.estimated_bytes = TRY(r.varint());
+  uint64_t page_size = TRY(r.varint());
+  uint64_t size_pages = TRY(r.varint());
+  bool is_power = std::has_single_bit(page_size);
+  if (page_size != 0 && (!is_power || page_size < kPageBytesMin || page_size > kPageBytesMax)) {
+    return bad("SNAPSHOT_BEGIN", "no page size of SQLite's");
+  }
+  if (size_pages > UINT32_MAX - 1 || (size_pages != 0 && page_size == 0)) {
+    return bad("SNAPSHOT_BEGIN", "the size in pages is out of range");
+  }
+  s.page_size = static_cast<uint32_t>(page_size);
+  s.size_pages = static_cast<Pgno>(size_pages);
   TRY(at_end(r, "SNAPSHOT_BEGIN"));
   return s;
 }
@@ -135,6 +158,64 @@ Result<SnapshotEnd> SnapshotEnd::parse(ByteView payload) {
   s.index = TRY(get_index(r, "SNAPSHOT_END"));
   s.consistent_at = TRY(get_position(r));
   TRY(at_end(r, "SNAPSHOT_END"));
+  return s;
+}
+
+void SumsWanted::append_to(Bytes& out) const {
+  CHECK_LE(question.ranges.size(), question.ranges_max());
+  FrameBuilder frame(out, FrameType::kSumsWanted);
+  ByteWriter w(out);
+  w.varint(index);
+  w.u8(question.of_pages);
+  w.varint(question.ranges.size());
+  uint32_t before = 0;
+  for (uint32_t range : question.ranges) w.varint(range - std::exchange(before, range));
+  frame.finish();
+}
+
+Result<SumsWanted> SumsWanted::parse(ByteView payload) {
+  ByteReader r(payload, "SUMS_WANTED");
+  SumsWanted s;
+  s.index = TRY(get_index(r, "SUMS_WANTED"));
+  s.question.of_pages = TRY(get_level(r, "SUMS_WANTED"));
+  uint64_t count = TRY(r.varint());
+  if (count == 0 || count > s.question.ranges_max()) {
+    return bad("SUMS_WANTED", "the count is out of range");
+  }
+  uint64_t range = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    uint64_t more = TRY(r.varint());
+    if (more >= kRangesEnd || (i > 0 && more == 0)) return bad("SUMS_WANTED", "no such range");
+    range += more;
+    if (range >= kRangesEnd) return bad("SUMS_WANTED", "no such range");
+    s.question.ranges.push_back(static_cast<uint32_t>(range));
+  }
+  TRY(at_end(r, "SUMS_WANTED"));
+  return s;
+}
+
+void Sums::append_to(Bytes& out) const {
+  FrameBuilder frame(out, FrameType::kSums);
+  ByteWriter w(out);
+  w.varint(index);
+  w.u8(of_pages);
+  w.varint(sums.size());
+  for (Checksum sum : sums) w.le64(sum.value);
+  frame.finish();
+}
+
+Result<Sums> Sums::parse(ByteView payload) {
+  ByteReader r(payload, "SUMS");
+  Sums s;
+  s.index = TRY(get_index(r, "SUMS"));
+  s.of_pages = TRY(get_level(r, "SUMS"));
+  uint64_t count = TRY(r.varint());
+  if (count == 0 || count > (s.of_pages ? kPageSumRangesMax * kRangePages : kRangeSumsMax)) {
+    return bad("SUMS", "the count is out of range");
+  }
+  s.sums.reserve(static_cast<size_t>(count));
+  for (uint64_t i = 0; i < count; ++i) s.sums.push_back(Checksum{TRY(r.le64())});
+  TRY(at_end(r, "SUMS"));
   return s;
 }
 

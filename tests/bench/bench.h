@@ -23,6 +23,7 @@ struct Options {
 
   bool wants(const std::string& name) const;
   int64_t big_bytes() const { return quick ? 20'000'000 : 200'000'000; }
+  int64_t resync_bytes() const { return quick ? 60'000'000 : 500'000'000; }
   int64_t huge_bytes() const { return quick ? 60'000'000 : 2'000'000'000; }
   test::ClusterOptions cluster(size_t nodes) const;
 };
@@ -34,7 +35,7 @@ std::vector<std::string> restart_names();
 
 // Applications on native files, on the bare pass-through and on the mount, in interleaved slices.
 void run_local(const Options& options, bool with_replica);
-// Latency, catch-up, bytes on the wire, first load.
+// Latency, catch-up, bytes on the wire, first load, resync.
 void run_replication(const Options& options);
 // Restart after SIGKILL, memory, idle CPU.
 void run_restart(const Options& options);

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <sstream>
 #include <string>
 
@@ -59,6 +60,28 @@ uint16_t local_port(int socket_fd) {
   return 0;
 }
 
+// Adds up what `count` takes from each connection on the process's port.
+int64_t tcp_total(pid_t process, uint16_t port, const std::function<uint64_t(const tcp_info&)>& count) {
+  int64_t total = 0;
+  int pidfd = static_cast<int>(syscall(SYS_pidfd_open, process, 0));
+  std::string descriptors = "/proc/" + std::to_string(process) + "/fd";
+  for (int number : numbers_in(descriptors)) {
+    std::error_code error;
+    auto target = std::filesystem::read_symlink(descriptors + "/" + std::to_string(number), error);
+    if (error || target.string().rfind("socket:", 0) != 0) continue;
+    int fd = static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, number, 0));
+    if (fd < 0) continue;
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (local_port(fd) == port && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
+      total += static_cast<int64_t>(count(info));
+    }
+    close(fd);
+  }
+  close(pidfd);
+  return total;
+}
+
 }  // namespace
 
 std::vector<pid_t> process_tree(pid_t root) {
@@ -96,26 +119,13 @@ int64_t cpu_ns(const std::vector<pid_t>& processes) {
   return total;
 }
 
+// Each connection's count begins with one for its SYN: differences are what is asked for.
 int64_t tcp_payload_sent(pid_t process, uint16_t port) {
-  int64_t total = 0;
-  int pidfd = static_cast<int>(syscall(SYS_pidfd_open, process, 0));
-  std::string descriptors = "/proc/" + std::to_string(process) + "/fd";
-  for (int number : numbers_in(descriptors)) {
-    std::error_code error;
-    auto target = std::filesystem::read_symlink(descriptors + "/" + std::to_string(number), error);
-    if (error || target.string().rfind("socket:", 0) != 0) continue;
-    int fd = static_cast<int>(syscall(SYS_pidfd_getfd, pidfd, number, 0));
-    if (fd < 0) continue;
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    if (local_port(fd) == port && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
-      // Each connection's count begins with one for its SYN: differences are what is asked for.
-      total += static_cast<int64_t>(info.tcpi_bytes_acked);
-    }
-    close(fd);
-  }
-  close(pidfd);
-  return total;
+  return tcp_total(process, port, [](const tcp_info& info) { return info.tcpi_bytes_acked; });
+}
+
+int64_t tcp_payload_received(pid_t process, uint16_t port) {
+  return tcp_total(process, port, [](const tcp_info& info) { return info.tcpi_bytes_received; });
 }
 
 }  // namespace litefs::bench

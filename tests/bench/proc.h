@@ -24,5 +24,7 @@ int64_t cpu_ns(const std::vector<pid_t>& processes);
 // Bytes of TCP payload that the process's connections on its listening port have sent and got
 // acknowledged.
 int64_t tcp_payload_sent(pid_t process, uint16_t port);
+// And have received.
+int64_t tcp_payload_received(pid_t process, uint16_t port);
 
 }  // namespace litefs::bench

@@ -5,6 +5,7 @@
 
 #include "bench/bench.h"
 #include "bench/proc.h"
+#include "system/sql.h"
 
 namespace litefs::bench {
 
@@ -15,6 +16,7 @@ constexpr unsigned kRetentionS = 4;  // until what is too much for the log is go
 constexpr int64_t kLatencyPauseUs = 1000;
 constexpr int64_t kCatchUpPollUs = 500;
 constexpr int64_t kPacedPauseUs = 2000;
+constexpr int kResyncRows = 100;
 
 std::string ms(double ns) { return short_number(ns / 1e6) + " ms"; }
 
@@ -132,10 +134,48 @@ void first_load(const Options& options, bool copy) {
   }
 }
 
+// What moves, and how long it takes, when a replica comes back that has changed kResyncRows rows, each on a page of its
+// own, while it was away.
+void resync(const Options& options) {
+  test::Cluster cluster(options.cluster(2));
+  cluster.start_primary();
+  cluster.start_replica(1);
+  run_builder("build_big", cluster.node(0).path("big"), options.resync_bytes());
+  cluster.wait_for_equal(kConvergence);
+  test::Node& primary = cluster.node(0);
+  const int tries = options.quick ? 1 : 3;
+  for (int i = 1; i <= tries; i++) {
+    cluster.stop(1);
+    {
+      test::Sql db(cluster.node(1).data() + "/db/big", SQLITE_OPEN_READWRITE);
+      const int64_t step = db.integer("PRAGMA user_version") / kResyncRows;
+      db.exec("UPDATE t SET n = " + std::to_string(-i) + " WHERE id % " + std::to_string(step) + " = 1");
+    }
+    int64_t start = now_ns();
+    cluster.launch(1);
+    cluster.wait_until_up(1, kConvergence);
+    cluster.wait_for_equal(kConvergence);
+    double time = static_cast<double>(now_ns() - start);
+    if (!cluster.log_contains(1, "loading the difference")) throw std::runtime_error("not compared as intended");
+    double sent = static_cast<double>(tcp_payload_sent(primary.process()->pid(), primary.port()));
+    double received = static_cast<double>(tcp_payload_received(primary.process()->pid(), primary.port()));
+    Record("resync")
+        .text("unit", "bytes")
+        .number("database_bytes", static_cast<double>(options.resync_bytes()))
+        .number("rows", kResyncRows)
+        .number("sent", sent)
+        .number("received", received)
+        .number("time_ns", time)
+        .print("resync           " + short_number((sent + received) / 1e6) + " MB in both directions, " + ms(time) +
+               " from exec to equal, " + short_number(static_cast<double>(options.resync_bytes()) / 1e6) + " MB with " +
+               std::to_string(kResyncRows) + " rows changed");
+  }
+}
+
 }  // namespace
 
 std::vector<std::string> replication_names() {
-  return {"latency", "catch_up", "wire_insert", "wire_update", "first_load"};
+  return {"latency", "catch_up", "wire_insert", "wire_update", "first_load", "resync"};
 }
 
 void run_replication(const Options& options) {
@@ -168,6 +208,7 @@ void run_replication(const Options& options) {
     first_load(options, false);
     first_load(options, true);
   }
+  if (options.wants("resync")) resync(options);
 }
 
 }  // namespace litefs::bench

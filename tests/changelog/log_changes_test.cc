@@ -202,6 +202,27 @@ TEST_CASE("retention by size removes the oldest segments, never the last") {
   CHECK(f.yields(*f.log->read_after(oldest).value(), oldest.txid.value));
 }
 
+TEST_CASE("retention tells every position that it makes the log forget, and an error keeps the segment") {
+  LogFixture f(1500);
+  f.append(20);
+  std::vector<Position> told;
+  REQUIRE(f.log->trim({.bytes_max = 1, .retiring = [&](const std::vector<Position>& positions) {
+                         told.insert(told.end(), positions.begin(), positions.end());
+                         return Status();
+                       }}).ok());
+  REQUIRE_FALSE(told.empty());
+  CHECK(told.front().txid.value == 1);
+  CHECK(told.back() == *f.log->oldest_before().value());
+  for (size_t i = 0; i < told.size(); ++i) CHECK(told[i] == f.position_before(i + 1));
+
+  LogFixture kept(1500);
+  kept.append(20);
+  const size_t segments = kept.segments().size();
+  auto refuse = [](const std::vector<Position>&) { return Status(Error(ErrorCode::kNoSpace, "full")); };
+  CHECK_FALSE(kept.log->trim({.bytes_max = 1, .retiring = refuse}).ok());
+  CHECK(kept.segments().size() == segments);
+}
+
 TEST_CASE("retention by age removes segments whose entries are all older") {
   LogFixture f(1500);
   f.append(20);  // the clock of entry n is n seconds

@@ -154,7 +154,7 @@ TEST_CASE("a fuzzy copy taken while writers go on becomes consistent by the reco
   REQUIRE(pair.source->drain(true).ok());
   pair.primary.batches().clear();
   Position start = pair.source->position();
-  REQUIRE(pair.copy->begin_load(pair.source->id(), start, 0).ok());
+  REQUIRE(pair.copy->begin_load({.id = pair.source->id(), .start = start, .keep_because = {}}).ok());
   Pgno next = 1;
   for (int i = 0;; ++i) {
     Bytes piece = pair.source->read_snapshot(&next, 50).value();

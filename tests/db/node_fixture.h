@@ -20,7 +20,11 @@ class StderrSink final : public LogSink {
 
 class TestNode : private DatabaseObserver, private LockDoors {
  public:
-  explicit TestNode(const std::string& directory, FileSystem* files = nullptr) : directory_(directory), use_(files) { open(); }
+  // `files`: in place of the operating system's, for faults.
+  explicit TestNode(const std::string& directory, FileSystem* files = nullptr, NodeId node = NodeId{7})
+      : directory_(directory), faults_(files), node_(node) {
+    open();
+  }
 
   // As a fresh start of the process: everything in memory is forgotten.
   void restart() {
@@ -50,6 +54,7 @@ class TestNode : private DatabaseObserver, private LockDoors {
   }
   std::string file(const std::string& name) const { return directory_ + "/db/" + name; }
   std::deque<CapturedBatch>& batches() { return batches_; }
+  const std::string& directory() const { return directory_; }
 
   // The checksum of a database's pages, computed apart from everything else, from a copy by SQLite's backup API. That sets
   // the copy's schema version, which is put back first.
@@ -70,7 +75,7 @@ class TestNode : private DatabaseObserver, private LockDoors {
 
  private:
   void open() {
-    DatabaseEnvironment environment{use_ ? *use_ : *files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, NodeId{7}, *this, *this};
+    DatabaseEnvironment environment{faults_ ? *faults_ : *files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, node_, *this, *this};
     store_ = std::make_unique<Store>(environment);
     REQUIRE(store_->open().ok());
   }
@@ -82,7 +87,8 @@ class TestNode : private DatabaseObserver, private LockDoors {
   Result<std::unique_ptr<LockDoor>> open(const std::string& name) override { return direct_lock_door(*files_, file(name)); }
 
   std::string directory_;
-  FileSystem* use_;
+  FileSystem* faults_;
+  NodeId node_;
   std::unique_ptr<FileSystem> files_ = posix_file_system();
   std::unique_ptr<Clock> clock_ = system_clock();
   std::unique_ptr<Random> random_ = system_random();

@@ -7,10 +7,13 @@
 #include <sstream>
 #include <thread>
 
+#include "changelog/page_codec.h"
+#include "db/lost_state.h"
 #include "fuse/cli_config.h"
 #include "fuse/cli_log.h"
 #include "litefs/litefs.h"
 #include "node/status.h"
+#include "sqlite/header.h"
 #include "unix_server.h"
 
 namespace litefs {
@@ -267,6 +270,45 @@ TEST_CASE("lines of many threads do not mix") {
   int count = 0;
   for (; std::getline(in, line); ++count) REQUIRE(line == "INFO line text=" + std::string(200, 'x'));
   CHECK(count == 2000);
+}
+
+TEST_CASE("lost lists what a node kept, and exports it") {
+  Shell shell;
+  const std::string lost = shell.path("data/meta/app.db/lost");
+  std::filesystem::create_directories(lost);
+  CHECK(shell.litefs({"lost", "-data", "data"}) == 0);
+  CHECK(contains(shell.out, "nothing is lost"));
+  CHECK(shell.litefs({"lost", "-data", "nowhere"}) == 1);
+
+  Bytes page(512, 0x22);
+  Bytes masked = page;
+  mask_local_bytes(masked);
+  LostState state{.database = "app.db", .database_id = DatabaseId{1}, .kept_wall_ms = 1700000000000, .why = "it diverged",
+                  .position = {Epoch{2}, TxId{7}, page_hash(1, masked)}, .diverged_at = Position{Epoch{1}, TxId{5}, Checksum{9}},
+                  .transactions = 2, .page_size = 512, .size_pages = 1};
+  Bytes manifest = state.encode();
+  shell.write("data/meta/app.db/lost/" + state.id() + ".manifest", std::string(manifest.begin(), manifest.end()));
+  shell.write("data/meta/app.db/lost/" + state.id() + ".db", std::string(page.begin(), page.end()));
+  CHECK(shell.litefs({"lost", "-data", "data"}) == 0);
+  CHECK(contains(shell.out, "app.db  " + state.id() + "\n  kept          2023-11-14T22:13:20Z, because it diverged\n"));
+  CHECK(contains(shell.out, "2 transactions"));
+  CHECK(shell.litefs({"lost", "-data", "data", "--json"}) == 0);
+  CHECK(contains(shell.out, "\"id\": \"" + state.id() + "\""));
+  CHECK(contains(shell.out, "\"transactions\": 2"));
+
+  CHECK(shell.litefs({"lost", "export", "app.db", state.id(), "out.db", "-data", "data"}) == 0);
+  CHECK(std::filesystem::file_size(shell.path("out.db")) == 512);
+  CHECK(shell.litefs({"lost", "export", "app.db", state.id(), "out.db", "-data", "data"}) == 1);
+  CHECK(contains(shell.err, "out.db"));
+  CHECK(shell.litefs({"lost", "export", "app.db", "1-2", "x.db", "-data", "data"}) == 1);
+  CHECK(shell.litefs({"lost", "export", "app.db", "-data", "data"}) == 2);
+  CHECK(shell.litefs({"lost", "export", "a", "b", "c", "--json"}) == 2);
+  CHECK(shell.litefs({"lost", "other"}) == 2);
+
+  shell.write("data/meta/app.db/lost/bad.manifest", "nonsense");
+  CHECK(shell.litefs({"lost", "-data", "data"}) == 1);
+  CHECK(contains(shell.out, state.id()));
+  CHECK(contains(shell.err, "bad.manifest"));
 }
 
 }  // namespace

@@ -142,22 +142,32 @@ namespace {
 // "start position", then filler.
 class TestSnapshot final : public SnapshotFeed {
  public:
-  TestSnapshot(EventLoop& loop, const Position& at, size_t bytes)
-      : loop_(loop), at_(at), left_(bytes) {}
+  TestSnapshot(TestPrimary& primary, const Position& at, size_t bytes, bool compares)
+      : primary_(primary), at_(at), left_(bytes), compares_(compares) {}
+  void answer(std::vector<Checksum> sums) override { primary_.answers.push_back(std::move(sums)); }
   void read(size_t bytes_max, ReadDone done) override {
+    EventLoop& loop = primary_.thread().loop();
+    if (compares_ && asked_ < primary_.questions.size()) {
+      auto chunk = std::make_shared<SnapshotChunk>();
+      chunk->question = primary_.questions[asked_++];
+      loop.post([chunk, done] { done(std::move(*chunk)); });
+      return;
+    }
     size_t n = std::min(left_, bytes_max);
     left_ -= n;
     auto chunk = std::make_shared<SnapshotChunk>();
     chunk->bytes.assign(n, 0x5a);
     chunk->last = left_ == 0;
     chunk->consistent_at = at_;
-    loop_.post([chunk, done] { done(std::move(*chunk)); });
+    loop.post([chunk, done] { done(std::move(*chunk)); });
   }
 
  private:
-  EventLoop& loop_;
+  TestPrimary& primary_;
   Position at_;
   size_t left_;
+  bool compares_;
+  size_t asked_ = 0;
 };
 
 }  // namespace
@@ -359,9 +369,9 @@ void TestPrimary::open_feed(const std::string& name, DatabaseId id, const Positi
   });
 }
 
-void TestPrimary::start_snapshot(const std::string& name, SnapshotDone done) {
+void TestPrimary::start_snapshot(const std::string& name, bool compares, SnapshotDone done) {
   ++snapshots;
-  workers_.post([this, name, done] {
+  workers_.post([this, name, compares, done] {
     auto answer =
         std::make_shared<Result<SnapshotStart>>(Error(ErrorCode::kNotFound, "no database"));
     {
@@ -373,7 +383,10 @@ void TestPrimary::start_snapshot(const std::string& name, SnapshotDone done) {
             .id = db.id,
             .start = db.position,
             .estimated_bytes = snapshot_bytes,
-            .feed = std::make_unique<TestSnapshot>(thread_.loop(), db.position, snapshot_bytes)};
+            .page_size = 4096,
+            .size_pages = 1000,
+            .feed =
+                std::make_unique<TestSnapshot>(*this, db.position, snapshot_bytes, compares)};
       }
     }
     thread_.loop().post([answer, done] { done(std::move(*answer)); });
@@ -485,6 +498,7 @@ Status TestReplica::session_welcomed(ReplicaSession& session, const wire::Welcom
 
 Status TestReplica::database_started(const DatabaseStart& start) {
   Status out;
+  indexes_[start.name] = start.index;
   signal_.change([&] {
     if (start.how == wire::DatabaseHow::kUnknown) {
       unknown.insert(start.name);
@@ -492,8 +506,9 @@ Status TestReplica::database_started(const DatabaseStart& start) {
       return;
     }
     Db& db = dbs[start.name];
-    if (start.how == wire::DatabaseHow::kSnapshot) {
+    if (start.how != wire::DatabaseHow::kContinue) {
       ++db.snapshots;
+      db.differences += start.how == wire::DatabaseHow::kDifference;
       db.reason = start.reason;
       db.id = start.id;
       return;
@@ -544,9 +559,20 @@ Status TestReplica::record_complete(const std::string& name, const Partial& reco
   return out;
 }
 
-Status TestReplica::snapshot_begin(const std::string& name, const Position& start, uint64_t) {
+Status TestReplica::snapshot_begin(const std::string& name, const IncomingSnapshot& snapshot) {
   partial_[name] = Partial{};
-  partial_[name].snapshot_start = start;
+  partial_[name].snapshot_start = snapshot.start;
+  return {};
+}
+
+Status TestReplica::sums_wanted(const std::string& name, const SumsQuestion& question) {
+  if (on_question) {
+    on_question(*session_, indexes_[name], question);
+    return {};
+  }
+  std::vector<Checksum> sums;
+  for (size_t i = 0; i < question.answer_sums(); ++i) sums.push_back(Checksum{i + 1});
+  session_->answer_sums(indexes_[name], std::move(sums));
   return {};
 }
 

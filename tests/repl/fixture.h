@@ -114,6 +114,9 @@ class TestPrimary final : public PrimaryHost {
   std::atomic<int> snapshots{0};
   std::atomic<int> feeds{0};
   std::atomic<size_t> snapshot_bytes{100};
+  // What a snapshot that compares asks, in order, before its bytes; what was answered.
+  std::vector<SumsQuestion> questions;
+  std::vector<std::vector<Checksum>> answers;  // once a replica has the snapshot
   std::atomic<bool> fail_feeds{false};
   std::atomic<uint64_t> epoch_seen{0};
   std::atomic<uint64_t> held_through{0};  // the last advance() of any hold
@@ -124,7 +127,7 @@ class TestPrimary final : public PrimaryHost {
   std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) override;
   void open_feed(const std::string& name, DatabaseId id, const Position& position,
                  FeedDone done) override;
-  void start_snapshot(const std::string& name, SnapshotDone done) override;
+  void start_snapshot(const std::string& name, bool compares, SnapshotDone done) override;
   void replica_joined(const NodeIdentity& replica) override;
   void replica_left(const NodeIdentity& replica, const Status& why) override;
   void replica_acked(NodeId replica, const std::string& name, TxId received, TxId durable) override;
@@ -176,6 +179,7 @@ class TestReplica final : public ReplicaHost {
     uint64_t records = 0;
     wire::SnapshotReason reason = wire::SnapshotReason::kNew;
     int snapshots = 0;
+    int differences = 0;  // of them
     Position primary{};  // by heartbeat
     Position consistent_at{};
   };
@@ -199,6 +203,8 @@ class TestReplica final : public ReplicaHost {
 
   // Hooks, on the loop's thread.
   std::function<void(ReplicaSession&)> on_piece;
+  // In place of an answer of sums that are their own place in it.
+  std::function<void(ReplicaSession&, uint32_t index, const SumsQuestion&)> on_question;
   bool hold_acks = false;
   std::atomic<int> sessions{0};
   std::atomic<int> ended{0};
@@ -212,7 +218,8 @@ class TestReplica final : public ReplicaHost {
   Status session_welcomed(ReplicaSession& session, const wire::Welcome& welcome) override;
   Status database_started(const DatabaseStart& start) override;
   Status log_piece(const std::string& name, const IncomingPiece& piece) override;
-  Status snapshot_begin(const std::string& name, const Position& start, uint64_t bytes) override;
+  Status snapshot_begin(const std::string& name, const IncomingSnapshot& snapshot) override;
+  Status sums_wanted(const std::string& name, const SumsQuestion& question) override;
   Status snapshot_piece(const std::string& name, ByteView bytes) override;
   Status snapshot_end(const std::string& name, const Position& consistent_at) override;
   void database_ended(const std::string& name, wire::EndReason reason,
@@ -231,6 +238,7 @@ class TestReplica final : public ReplicaHost {
     uint64_t bytes = 0;
     Position snapshot_start;
   };
+  std::map<std::string, uint32_t> indexes_;  // loop thread: of each database's present start
   Status record_complete(const std::string& name, const Partial& record, uint64_t bytes);
 
   TestReplicaOptions options_;

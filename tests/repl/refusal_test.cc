@@ -52,6 +52,9 @@ class RawPeer {
   bool wait_closed() {
     return signal_.wait([&] { return closed_; });
   }
+  bool wait_frame(wire::FrameType type) {
+    return signal_.wait([&] { return payload_of(heard_, type).has_value(); });
+  }
   bool wait_heard(size_t bytes) {
     return signal_.wait([&] { return heard_.size() >= bytes; });
   }
@@ -67,9 +70,12 @@ class RawPeer {
   }
   // The first frame of a type, once the connection is closed.
   std::optional<Bytes> payload(wire::FrameType type) {
-    wire::FrameReader reader(wire::FrameReader::Preface::kExpected);
     std::string all = text();
-    reader.feed(as_bytes(all));
+    return payload_of(as_bytes(all), type);
+  }
+  static std::optional<Bytes> payload_of(ByteView all, wire::FrameType type) {
+    wire::FrameReader reader(wire::FrameReader::Preface::kExpected);
+    reader.feed(all);
     for (;;) {
       auto frame = reader.next();
       if (!frame.ok() || !frame.value()) return std::nullopt;
@@ -193,6 +199,9 @@ TEST_CASE("nonsense behind a good beginning ends the connection with a reason") 
     wire::Ack{.databases = {{.index = 50, .received = TxId{1}, .durable = TxId{1}}}}.append_to(
         bytes);
   }
+  SUBCASE("sums under an index that was never given") {
+    wire::Sums{.index = 50, .of_pages = false, .sums = {Checksum{1}}}.append_to(bytes);
+  }
   SUBCASE("a second HELLO") { stranger().append_to(bytes); }
   SUBCASE("an unknown type") { bytes = {0, 0, 0, 0, 0x44}; }
   SUBCASE("a frame too long") { bytes = {0xff, 0xff, 0xff, 0xff, 0x0c}; }
@@ -202,6 +211,36 @@ TEST_CASE("nonsense behind a good beginning ends the connection with a reason") 
   REQUIRE(goodbye);
   CHECK(wire::Goodbye::parse(*goodbye).value().reason == wire::GoodbyeReason::kFailed);
   CHECK(primary.wait_replicas(0));
+}
+
+TEST_CASE("sums that are no answer to what the primary asked end the connection") {
+  TempDir dir;
+  TestPrimary primary(dir.path());
+  primary.commit("a.db");
+  primary.questions = {{.of_pages = false, .ranges = {0, 1, 2, 3}}};
+  RawPeer peer(primary.address());
+  Bytes bytes(wire::kPreface, wire::kPreface + sizeof wire::kPreface);
+  stranger().append_to(bytes);
+  wire::append_databases_held(
+      {{.name = "a.db", .id = primary.databases()[0].id, .position = {Epoch{1}, TxId{9}, Checksum{9}}}}, bytes);
+  wire::Sums sums{.index = 1, .of_pages = false, .sums = {}};
+  SUBCASE("too few") { sums.sums.resize(3); }
+  SUBCASE("too many") { sums.sums.resize(5); }
+  SUBCASE("of the other level") {
+    sums.of_pages = true;
+    sums.sums.resize(4);
+  }
+  SUBCASE("twice") { sums.sums.resize(4); }
+  peer.say(bytes);
+  REQUIRE(peer.wait_frame(wire::FrameType::kSumsWanted));
+  bytes.clear();
+  sums.append_to(bytes);
+  sums.append_to(bytes);
+  peer.say(bytes);
+  REQUIRE(peer.wait_closed());
+  auto goodbye = peer.payload(wire::FrameType::kGoodbye);
+  REQUIRE(goodbye);
+  CHECK(wire::Goodbye::parse(*goodbye).value().text.find("SUMS") != std::string::npos);
 }
 
 TEST_CASE("a replica that falls silent is dropped, one that sends heartbeats stays") {

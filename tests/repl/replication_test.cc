@@ -208,9 +208,66 @@ TEST_CASE(
   REQUIRE(replica.wait([&] { return replica.dbs["a.db"].consistent_at == end; }));
   CHECK(replica.db("a.db").reason == expected);
   CHECK(replica.db("a.db").snapshots == 1);
+  CHECK(replica.db("a.db").differences == (expected == wire::SnapshotReason::kNew ? 0 : 1));
   Position last = primary.commit("a.db");
   CHECK(replica.wait_position("a.db", last));
   CHECK(primary.snapshots == 1);
+}
+
+TEST_CASE("a replica that has something is asked for its sums, answers each question, and loses nothing") {
+  TempDir dir;
+  TestPrimary primary(dir.path());
+  for (int i = 0; i < 10; ++i) primary.commit("a.db");
+  SumsQuestion largest;
+  for (uint32_t r = 0; r < kRangeSumsMax; ++r) largest.ranges.push_back(r);
+  SumsQuestion pages{.of_pages = true, .ranges = {}};
+  for (uint32_t r = 0; r < kPageSumRangesMax; ++r) pages.ranges.push_back(kRangesEnd - kPageSumRangesMax + r);
+  primary.questions = {{.of_pages = false, .ranges = {0, 1, 2, 3}}, largest, pages};
+  TestReplica replica;
+  replica.set_db("a.db", {.id = primary.databases()[0].id, .position = {Epoch{1}, TxId{3}, Checksum{5}}});
+  size_t asked = 0;
+  SUBCASE("at once") {}
+  SUBCASE("later, while others commit") {
+    replica.on_question = [&](ReplicaSession&, uint32_t index, const SumsQuestion& question) {
+      ++asked;
+      replica.thread().loop().post([&, index, n = question.answer_sums()] {
+        primary.commit("b.db");
+        std::vector<Checksum> sums;
+        for (size_t i = 0; i < n; ++i) sums.push_back(Checksum{i + 1});
+        if (replica.connector().session()) replica.connector().session()->answer_sums(index, std::move(sums));
+      });
+    };
+  }
+  replica.follow(primary.address());
+  REQUIRE(replica.wait([&] { return replica.dbs["a.db"].consistent_at == primary.position("a.db"); }));
+  CHECK(replica.db("a.db").differences == 1);
+  REQUIRE(primary.answers.size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK(primary.answers[i].size() == primary.questions[i].answer_sums());
+    for (size_t j = 0; j < primary.answers[i].size(); ++j) {
+      if (primary.answers[i][j].value != j + 1) FAIL("sum " << j << " is another");
+    }
+  }
+  CHECK(replica.wait_position("a.db", primary.commit("a.db")));
+  CHECK(replica.sessions == 1);
+}
+
+TEST_CASE("a replica that leaves in the middle of a question begins anew") {
+  TempDir dir;
+  TestPrimary primary(dir.path());
+  for (int i = 0; i < 10; ++i) primary.commit("a.db");
+  primary.questions = {{.of_pages = false, .ranges = {0, 1, 2, 3}}};
+  TestReplica replica(quick_replica());
+  replica.set_db("a.db", {.id = primary.databases()[0].id, .position = {Epoch{1}, TxId{3}, Checksum{5}}});
+  int asked = 0;
+  replica.on_question = [&](ReplicaSession& session, uint32_t index, const SumsQuestion& question) {
+    if (++asked < 3) return session.failed(Error(ErrorCode::kBusy, "not now"));
+    session.answer_sums(index, std::vector<Checksum>(question.answer_sums()));
+  };
+  replica.follow(primary.address());
+  REQUIRE(replica.wait([&] { return replica.dbs["a.db"].consistent_at == primary.position("a.db"); }));
+  CHECK(replica.sessions == 3);
+  CHECK(replica.wait_position("a.db", primary.commit("a.db")));
 }
 
 TEST_CASE(

@@ -49,7 +49,20 @@ std::vector<Bytes> sample_frames() {
     p.append_head_to(out.emplace_back());
     out.back().insert(out.back().end(), piece.begin(), piece.end());
   }
-  add(wire::SnapshotBegin{.index = 2, .start = kPosition, .estimated_bytes = 123456});
+  add(wire::Database{.index = 4,
+                     .name = "d.db",
+                     .id = DatabaseId{5},
+                     .how = wire::DatabaseHow::kDifference,
+                     .reason = wire::SnapshotReason::kTooOld});
+  add(wire::SnapshotBegin{.index = 2,
+                          .start = kPosition,
+                          .estimated_bytes = 123456,
+                          .page_size = 4096,
+                          .size_pages = 31});
+  add(wire::SumsWanted{.index = 4, .question = {.of_pages = false, .ranges = {0, 1, 700, 70000}}});
+  add(wire::SumsWanted{.index = 4, .question = {.of_pages = true, .ranges = {kRangesEnd - 1}}});
+  add(wire::Sums{.index = 4, .of_pages = false, .sums = {Checksum{1}, Checksum{UINT64_MAX}}});
+  add(wire::Sums{.index = 4, .of_pages = true, .sums = std::vector<Checksum>(kRangePages)});
   wire::SnapshotData{.index = 2, .bytes = piece}.append_head_to(out.emplace_back());
   out.back().insert(out.back().end(), piece.begin(), piece.end());
   add(wire::SnapshotEnd{.index = 2, .consistent_at = kPosition});
@@ -91,6 +104,8 @@ Result<Bytes> parse_again(const wire::Frame& frame) {
     case wire::FrameType::kHeartbeat: return again(wire::Heartbeat::parse(frame.payload));
     case wire::FrameType::kAck: return again(wire::Ack::parse(frame.payload));
     case wire::FrameType::kGoodbye: return again(wire::Goodbye::parse(frame.payload));
+    case wire::FrameType::kSumsWanted: return again(wire::SumsWanted::parse(frame.payload));
+    case wire::FrameType::kSums: return again(wire::Sums::parse(frame.payload));
   }
   return Error(ErrorCode::kCorrupt, "unknown type");
 }
@@ -165,7 +180,7 @@ TEST_CASE("flipped bits and random bytes never harm a decoder") {
       for (uint8_t& b : bytes) b = static_cast<uint8_t>(random());
       if (bytes.size() > 5) {
         store_le32(bytes.data(), static_cast<uint32_t>(bytes.size() - 5));
-        bytes[4] = static_cast<uint8_t>(1 + random() % 14);
+        bytes[4] = static_cast<uint8_t>(1 + random() % 16);
       }
     } else {
       for (uint64_t n = random() % 4 + 1; n > 0; --n) {
