@@ -140,10 +140,7 @@ class Import {
     // Of a copy that is not complete this rolls back.
     int finished = sqlite3_backup_finish(raw);
     if (copied.ok() && finished != SQLITE_OK) copied = backup_error(finished);
-    if (copied.ok() || copied.error().code() == ErrorCode::kBusy) return copied;
-    // It was in WAL and nobody else had it: so it is again, as far as that goes.
-    if (left_wal_) static_cast<void>(destination_->exec("PRAGMA journal_mode=WAL").ok());
-    return not_done(copied.error());
+    return copied.ok() ? copied : Status(not_done(copied.error()));
   }
 
   // The backup's own code: the connections' may be of another call.
@@ -157,14 +154,18 @@ class Import {
   }
 
   Error not_done(const Error& error) {
+    std::string text = error.message();
     if (error.code() == ErrorCode::kCancelled || error.code() == ErrorCode::kNoSpace) {
-      return Error(error.code(), error.message() + "; '" + request_.name + "' is as it was");
+      text += "; '" + request_.name + "' is as it was";
+    } else if (error.code() != ErrorCode::kBusy) {
+      // SQLite reports an I/O error also where the node died with the commit on its way.
+      text += "; '" + request_.name +
+              "' is as it was, or wholly the new one where the node ended. The node's log says why";
     }
-    // SQLite reports an I/O error also where the node died with the commit on its way.
-    return Error(
-        error.code(),
-        error.message() + "; '" + request_.name +
-            "' is as it was, or wholly the new one where the node ended. The node's log says why");
+    if (left_wal_ && !destination_->exec("PRAGMA journal_mode=WAL").ok()) {
+      text += ". It has left WAL for this import and is in DELETE mode now";
+    }
+    return Error(error.code(), text);
   }
 
   Status set_mode() {

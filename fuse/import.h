@@ -13,7 +13,8 @@
 //
 // Who is in the way longer than `wait` is named in the error. The schema's version is raised, so
 // that connections forget the schema they know. On every error NAME is as it was; one that did not
-// exist may be left as an empty file, which SQLite takes for an empty database and no replica sees.
+// exist may be left as an empty file, which SQLite takes for an empty database and no replica sees;
+// one that had to leave WAL for another page size is in DELETE mode where this program was killed.
 // Thread rule: the main thread.
 #pragma once
 

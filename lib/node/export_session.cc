@@ -51,8 +51,7 @@ void ExportSession::pump() {
   std::weak_ptr<ExportSession> weak = weak_from_this();
   threads_.workers.post([weak, work = work_, &loop = threads_.loop]() mutable {
     auto frames = std::make_shared<Result<Bytes>>(work->next());
-    // The source goes with the last reference, which may be ours, and not on the loop's thread.
-    work.reset();
+    work.reset();  // before who waits for it goes on
     loop.post([weak, frames] {
       if (std::shared_ptr<ExportSession> self = weak.lock()) self->take(std::move(*frames));
     });

@@ -202,6 +202,20 @@ TEST_CASE("an imported file becomes a database on every node, in one transaction
   test.cluster.check_same("db");
 }
 
+TEST_CASE("a name whose database was deleted takes an import") {
+  ImportTest test(2);
+  std::string file = test.cluster.scratch("file.db");
+  for (const char* mode : {"WAL", "DELETE"}) {
+    make_file(file, {.mode = mode});
+    test.import(file, "db");
+    test.check_content(file, "db");
+    test.cluster.run_app({"remove", test.cluster.node(0).path("db")});
+    test.cluster.wait_for_equal(kSoon);
+    Outcome outcome = test.try_export(0, "db", file, true);
+    CHECK_MESSAGE(test.says(outcome, "there is no database 'db'"), outcome.text);
+  }
+}
+
 TEST_CASE(
     "an import over a WAL database: readers keep their snapshot and then go on, a writer is waited "
     "for") {
