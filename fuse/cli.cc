@@ -5,20 +5,19 @@
 #include <vector>
 
 #include "env/clock.h"
-#include "env/unix_client.h"
 #include "fuse/cli_config.h"
 #include "fuse/cli_log.h"
 #include "fuse/cli_lost.h"
+#include "fuse/export.h"
+#include "fuse/import.h"
 #include "litefs/litefs.h"
-#include "node/status.h"
+#include "node/values.h"
 
 namespace litefs {
 namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
-constexpr int kStatusTimeoutMs = 5000;
-constexpr size_t kStatusReplyBytesMax = 64 << 20;
 
 constexpr const char* kUsage =
     R"(litefs replicates SQLite databases: applications use plain SQLite files in a mounted
@@ -28,6 +27,8 @@ Usage:
   litefs mount     run a node: mount the directory and replicate until a signal
   litefs status    show what the running node of this machine does
   litefs lost      list, and export, what this node had alone before it was overwritten
+  litefs import    make a SQLite file the content of a database
+  litefs export    copy a database, as of one moment, to a SQLite file
   litefs version   print the version
   litefs help      show this, or with a command's name its flags
 
@@ -88,6 +89,36 @@ writes one of them to a new SQLite database. The node may run or not.
 Nothing is removed by itself: delete DATA/meta/NAME/lost/ID.* when you need it no more.
 )";
 
+constexpr const char* kImportHelp =
+    R"(Usage: litefs import [-config FILE | -data DIR] [-wait DURATION] FILE NAME
+
+Makes the SQLite database FILE the content of the database NAME, on the primary, as
+one transaction that replicas get like any other. NAME is made, or replaced as a
+whole; its journal mode stays, and a new one gets FILE's. FILE may be - for standard
+input. It is checked first (PRAGMA integrity_check) and never changed; a -wal or
+-journal beside it is taken into account.
+
+Applications may have NAME open. In WAL, readers keep their snapshot and then see the
+new content, and only a writer is waited for; in the other modes readers too. Where
+the page size differs and NAME is in WAL, nobody else may have it open.
+
+  -config FILE     the node's configuration (searched for as in 'litefs mount')
+  -data DIR        the node's data directory, in place of a configuration
+  -wait DURATION   how long to wait for applications that are in the way (30s)
+)";
+
+constexpr const char* kExportHelp =
+    R"(Usage: litefs export [-config FILE | -data DIR] [--force] NAME FILE
+
+Copies the database NAME to FILE, a plain SQLite file, in the state of one position,
+which is printed (TXID/CHECKSUM). Runs on the primary and on replicas; applications
+go on meanwhile. FILE may be - for standard output.
+
+  -config FILE   the node's configuration (searched for as in 'litefs mount')
+  -data DIR      the node's data directory, in place of a configuration
+  --force        replace FILE if it exists
+)";
+
 constexpr const char* kVersionHelp = "Usage: litefs version\n\nPrints the version.\n";
 constexpr const char* kHelpHelp = "Usage: litefs help [COMMAND]\n";
 
@@ -97,10 +128,22 @@ struct Flag {
   bool* given;         // or is a switch
 };
 
+// By which a command finds the node of this machine.
+struct NodeFlags {
+  ConfigSource config;
+  std::string data_dir;
+
+  std::vector<Flag> with(std::vector<Flag> others) {
+    others.push_back({"config", &config.path, nullptr});
+    others.push_back({"data", &data_dir, nullptr});
+    return others;
+  }
+};
+
 class Cli {
  public:
   Cli(std::vector<std::string> args, const CliStreams& streams, const MountFunction& mount)
-      : args_(std::move(args)), out_(streams.out), err_(streams.err), mount_(mount) {}
+      : args_(std::move(args)), streams_(streams), out_(streams.out), err_(streams.err), mount_(mount) {}
 
   int run() {
     if (args_.empty()) {
@@ -115,6 +158,8 @@ class Cli {
     if (command == "mount") return mount();
     if (command == "status") return status();
     if (command == "lost") return lost();
+    if (command == "import") return import_file();
+    if (command == "export") return export_file();
     if (command == "version") return version();
     if (command == "help") return help();
     return wrong("unknown command '" + command + "'", kUsage);
@@ -153,29 +198,75 @@ class Cli {
   }
 
   int status() {
-    ConfigSource source;
-    std::string data_dir;
+    NodeFlags node;
     bool json = false;
-    if (auto code = flags({{"config", &source.path, nullptr},
-                           {"data", &data_dir, nullptr},
-                           {"json", nullptr, &json}},
-                          kStatusHelp)) {
-      return *code;
-    }
-    if (auto code = find_data_dir(source, kStatusHelp, &data_dir)) return *code;
-    Result<std::string> reply = unix_exchange({.path = data_dir + "/" + kStatusSocketName,
-                                               .request = json ? "json\n" : "text\n",
-                                               .reply_bytes_max = kStatusReplyBytesMax,
-                                               .timeout_ms = kStatusTimeoutMs});
-    if (!reply.ok() && reply.error().code() == ErrorCode::kNotFound) {
-      return failed("no node runs with the data directory " + data_dir);
+    if (auto code = flags(node.with({{"json", nullptr, &json}}), kStatusHelp)) return *code;
+    Result<NodeClient> client = Error(ErrorCode::kInvalid, "");
+    if (auto code = find_node(node, kStatusHelp, &client)) return *code;
+    Result<std::string> reply = client.value().ask(json ? "json\n" : "text\n");
+    if (!reply.ok() && reply.error().code() == ErrorCode::kInvalid) {
+      return failed("the node answers: " + reply.error().message());
     }
     if (!reply.ok()) return failed(reply.error().message());
-    const std::string& text = reply.value();
-    if (text.empty()) return failed("the node with the data directory " + data_dir + " is stopping");
-    if (text.rfind("error: ", 0) == 0) return failed("the node answers: " + text.substr(7, text.find('\n') - 7));
-    out_ << text << std::flush;
+    out_ << reply.value() << std::flush;
     return 0;
+  }
+
+  int import_file() {
+    NodeFlags node;
+    std::string wait;
+    std::vector<std::string> words;
+    if (auto code = flags(node.with({{"wait", &wait, nullptr}}), kImportHelp, &words)) return *code;
+    if (words.size() != 2) return wrong("import takes a file and a database's name", kImportHelp);
+    ImportRequest request;
+    request.file = words[0];
+    request.name = words[1];
+    if (!wait.empty()) {
+      Result<int64_t> wait_ms = parse_duration_ms(wait);
+      if (!wait_ms.ok()) return wrong("-wait: " + wait_ms.error().message(), kImportHelp);
+      request.wait = std::chrono::milliseconds(wait_ms.value());
+    }
+    return work(node, kImportHelp, out_, [&](FileSystem& files, CommandContext& context) {
+      return import_database(files, request, context);
+    });
+  }
+
+  int export_file() {
+    NodeFlags node;
+    ExportRequest request;
+    std::vector<std::string> words;
+    if (auto code = flags(node.with({{"force", nullptr, &request.force}}), kExportHelp, &words)) return *code;
+    if (words.size() != 2) return wrong("export takes a database's name and a file", kExportHelp);
+    request.name = words[0];
+    request.file = words[1];
+    return work(node, kExportHelp, request.file == "-" ? err_ : out_, [&](FileSystem& files, CommandContext& context) {
+      return export_database(files, request, context);
+    });
+  }
+
+  // Runs a command that takes its time and answers a line to show.
+  template <class Command>
+  int work(const NodeFlags& node, const char* help_text, std::ostream& shown, Command command) {
+    Result<NodeClient> client = Error(ErrorCode::kInvalid, "");
+    if (auto code = find_node(node, help_text, &client)) return *code;
+    Result<std::unique_ptr<Signals>> signals = Signals::create();
+    if (!signals.ok()) return failed(signals.error().message());
+    std::unique_ptr<FileSystem> files = posix_file_system();
+    CommandContext context{err_,  streams_.err_is_terminal, streams_.in_fd, streams_.out_fd, *signals.value(),
+                           client.value()};
+    Result<std::string> done = command(*files, context);
+    signals.value()->release();
+    if (!done.ok()) return failed(done.error().message());
+    shown << done.value() << std::endl;
+    return 0;
+  }
+
+  // An exit code when there is none to be asked.
+  std::optional<int> find_node(const NodeFlags& node, const char* help_text, Result<NodeClient>* client) {
+    std::string data_dir;
+    if (auto code = find_data_dir(node, help_text, &data_dir)) return code;
+    *client = NodeClient(data_dir);
+    return std::nullopt;
   }
 
   int lost() {
@@ -186,14 +277,14 @@ class Cli {
       words.assign(args_.begin() + 1, end);
       args_.erase(args_.begin(), end);
     }
-    ConfigSource source;
+    NodeFlags node;
     std::string data_dir;
     bool json = false;
-    std::vector<Flag> known = {{"config", &source.path, nullptr}, {"data", &data_dir, nullptr}};
-    if (!exports) known.push_back({"json", nullptr, &json});
-    if (auto code = flags(known, kLostHelp)) return *code;
+    std::vector<Flag> more;
+    if (!exports) more.push_back({"json", nullptr, &json});
+    if (auto code = flags(node.with(more), kLostHelp)) return *code;
     if (exports && words.size() != 3) return wrong("lost export needs NAME, ID and FILE", kLostHelp);
-    if (auto code = find_data_dir(source, kLostHelp, &data_dir)) return *code;
+    if (auto code = find_data_dir(node, kLostHelp, &data_dir)) return *code;
     std::unique_ptr<FileSystem> files = posix_file_system();
     if (exports) {
       Status exported = export_lost_state(*files, data_dir, words[0], words[1], words[2]);
@@ -219,6 +310,8 @@ class Cli {
                        : args_[0] == "mount"   ? kMountHelp
                        : args_[0] == "status"  ? kStatusHelp
                        : args_[0] == "lost"    ? kLostHelp
+                       : args_[0] == "import"  ? kImportHelp
+                       : args_[0] == "export"  ? kExportHelp
                        : args_[0] == "version" ? kVersionHelp
                        : args_[0] == "help"    ? kHelpHelp
                                                : nullptr;
@@ -228,12 +321,13 @@ class Cli {
   }
 
   // The data directory that the flags mean. An exit code when there is none.
-  std::optional<int> find_data_dir(const ConfigSource& source, const char* help_text, std::string* data_dir) {
-    if (!source.path.empty() && !data_dir->empty()) {
+  std::optional<int> find_data_dir(const NodeFlags& node, const char* help_text, std::string* data_dir) {
+    if (!node.config.path.empty() && !node.data_dir.empty()) {
       return wrong("-config and -data exclude each other", help_text);
     }
+    *data_dir = node.data_dir;
     if (data_dir->empty()) {
-      Result<LoadedConfig> config = load_config(source);
+      Result<LoadedConfig> config = load_config(node.config);
       if (!config.ok()) return failed(config.error().message());
       *data_dir = config.value().options.data_dir;
     }
@@ -252,10 +346,21 @@ class Cli {
     return false;
   }
 
-  // Reads all arguments as flags. An exit code when the command is not to go on.
-  std::optional<int> flags(const std::vector<Flag>& known, const char* help_text) {
+  // Reads all arguments as flags, and where the command takes `words`, the others as these ("-" is one, and all
+  // behind "--"). An exit code when the command is not to go on.
+  std::optional<int> flags(const std::vector<Flag>& known, const char* help_text,
+                           std::vector<std::string>* words = nullptr) {
+    bool only_words = false;
     for (size_t i = 0; i < args_.size(); ++i) {
       const std::string& arg = args_[i];
+      if (words && !only_words && arg == "--") {
+        only_words = true;
+        continue;
+      }
+      if (words && (only_words || arg.size() < 2 || arg[0] != '-')) {
+        words->push_back(arg);
+        continue;
+      }
       if (arg.size() < 2 || arg[0] != '-') {
         return wrong("unexpected '" + arg + "'", help_text);
       }
@@ -296,6 +401,7 @@ class Cli {
   }
 
   std::vector<std::string> args_;
+  const CliStreams& streams_;
   std::ostream& out_;
   std::ostream& err_;
   const MountFunction& mount_;

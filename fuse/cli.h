@@ -4,6 +4,8 @@
 //   litefs status [-config FILE | -data DIR] [--json]
 //   litefs lost [-config FILE | -data DIR] [--json]
 //   litefs lost export NAME ID FILE [-config FILE | -data DIR]
+//   litefs import [-config FILE | -data DIR] [-wait DURATION] FILE NAME
+//   litefs export [-config FILE | -data DIR] [--force] NAME FILE
 //   litefs version
 //   litefs help [COMMAND]
 //
@@ -30,6 +32,10 @@ using MountFunction =
 struct CliStreams {
   std::ostream& out;
   std::ostream& err;
+  bool err_is_terminal = false;  // then progress is a bar
+  // Where databases come from and go to that are named "-".
+  int in_fd = 0;
+  int out_fd = 1;
 };
 
 // What main() calls and whose value it returns.

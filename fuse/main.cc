@@ -1,4 +1,6 @@
 // The program `litefs`.
+#include <unistd.h>
+
 #include <cstdio>
 #include <iostream>
 
@@ -65,5 +67,5 @@ Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
 }  // namespace litefs
 
 int main(int argc, char** argv) {
-  return litefs::run_cli(argc, argv, litefs::CliStreams{std::cout, std::cerr}, litefs::run_node);
+  return litefs::run_cli(argc, argv, litefs::CliStreams{std::cout, std::cerr, isatty(2) == 1}, litefs::run_node);
 }

@@ -37,27 +37,65 @@ bool is_dead_file(const std::string& link, const std::vector<std::string>& file_
   return stat(link.c_str(), &info) != 0 && errno == ENOTCONN;
 }
 
-}  // namespace
+ProcessName name_process(const std::string& pid) {
+  ProcessName process;
+  process.pid = std::atoi(pid.c_str());
+  if (FILE* comm = std::fopen(("/proc/" + pid + "/comm").c_str(), "re")) {
+    char text[64] = "";
+    if (std::fgets(text, sizeof text, comm)) process.command = text;
+    std::fclose(comm);
+    while (!process.command.empty() && process.command.back() == '\n') process.command.pop_back();
+  }
+  return process;
+}
 
-std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names) {
+// Processes of which holds(link) is true for the link of some descriptor.
+template <class Holds>
+std::vector<ProcessName> processes_where(Holds holds) {
   std::vector<ProcessName> found;
   for_each_entry("/proc", [&](const std::string& pid) {
     if (pid.find_first_not_of("0123456789") != std::string::npos) return;
-    bool holds = false;
+    bool any = false;
     for_each_entry("/proc/" + pid + "/fd", [&](const std::string& fd) {
-      if (!holds && fd[0] != '.') holds = is_dead_file("/proc/" + pid + "/fd/" + fd, file_names);
+      if (!any && fd[0] != '.') any = holds("/proc/" + pid + "/fd/" + fd);
     });
-    if (!holds) return;
-    ProcessName process;
-    process.pid = std::atoi(pid.c_str());
-    if (FILE* comm = std::fopen(("/proc/" + pid + "/comm").c_str(), "re")) {
-      char text[64] = "";
-      if (std::fgets(text, sizeof text, comm)) process.command = text;
-      std::fclose(comm);
-      while (!process.command.empty() && process.command.back() == '\n') process.command.pop_back();
-    }
-    found.push_back(std::move(process));
+    if (any) found.push_back(name_process(pid));
   });
+  return found;
+}
+
+}  // namespace
+
+std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names) {
+  return processes_where([&](const std::string& link) { return is_dead_file(link, file_names); });
+}
+
+std::vector<ProcessName> processes_with_open(const std::vector<std::string>& paths) {
+  struct Known {
+    std::string name;
+    dev_t device;
+    ino_t inode;
+  };
+  std::vector<Known> files;
+  for (const std::string& path : paths) {
+    struct stat info;
+    if (stat(path.c_str(), &info) == 0) {
+      files.push_back({path.substr(path.rfind('/') + 1), info.st_dev, info.st_ino});
+    }
+  }
+  std::vector<ProcessName> found = processes_where([&](const std::string& link) {
+    char target[4096];
+    ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
+    if (n <= 0) return false;
+    std::string path(target, static_cast<size_t>(n));
+    return std::any_of(files.begin(), files.end(), [&](const Known& file) {
+      // By name first: asking about a file on some other, dead mount could wait.
+      if (path.substr(path.rfind('/') + 1) != file.name) return false;
+      struct stat info;
+      return stat(link.c_str(), &info) == 0 && info.st_dev == file.device && info.st_ino == file.inode;
+    });
+  });
+  std::erase_if(found, [](const ProcessName& process) { return process.pid == getpid(); });
   return found;
 }
 

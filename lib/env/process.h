@@ -1,4 +1,4 @@
-// Who still uses files of a mount whose daemon is gone. Thread rule: pure functions.
+// Who has files open: those of a mount whose daemon is gone, or any. Thread rule: pure functions.
 #pragma once
 
 #include <string>
@@ -14,6 +14,10 @@ struct ProcessName {
 // Processes that have a file of one of these names open through a dead mount: its path has lost its mount point, or
 // asking for its attributes answers ENOTCONN. Processes that this user may not look at are left out.
 std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names);
+
+// Other processes that have one of these files open, by whatever path. Processes that this user may not look at are
+// left out.
+std::vector<ProcessName> processes_with_open(const std::vector<std::string>& paths);
 
 // "python3 (pid 42), sqlite3 (pid 7)"; the first few.
 std::string process_list_text(const std::vector<ProcessName>& processes);

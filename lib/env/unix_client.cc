@@ -38,11 +38,16 @@ class Exchange {
         deadline_(SteadyClock::now() + std::chrono::milliseconds(exchange.timeout_ms)),
         socket_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {}
 
-  Result<std::string> run() {
+  Status run(const std::function<Status(ByteView)>& take) {
     if (socket_.get() < 0) return errno_error(errno, "create a socket");
     TRY(connect_to_path());
     TRY(send_request());
-    return read_reply();
+    return read_reply(take);
+  }
+
+  // From here on nothing has to come for timeout_ms.
+  void restart_deadline() {
+    deadline_ = SteadyClock::now() + std::chrono::milliseconds(exchange_.timeout_ms);
   }
 
  private:
@@ -88,18 +93,16 @@ class Exchange {
     return {};
   }
 
-  Result<std::string> read_reply() {
-    std::string reply;
-    char buffer[16384];
+  Status read_reply(const std::function<Status(ByteView)>& take) {
+    Bytes buffer(kReadBytes);
+    bool any = false;
     for (;;) {
-      ssize_t n = recv(socket_.get(), buffer, sizeof buffer, 0);
+      ssize_t n = recv(socket_.get(), buffer.data(), buffer.size(), 0);
       // A reset comes from a side that closed without reading the request; it has nothing to say.
-      if (n == 0 || (n < 0 && errno == ECONNRESET && reply.empty())) return reply;
+      if (n == 0 || (n < 0 && errno == ECONNRESET && !any)) return {};
       if (n > 0) {
-        reply.append(buffer, static_cast<size_t>(n));
-        if (reply.size() > exchange_.reply_bytes_max) {
-          return Error(ErrorCode::kNoSpace, "the answer of " + exchange_.path + " is too long");
-        }
+        any = true;
+        TRY(take(ByteView(buffer.data(), static_cast<size_t>(n))));
       } else if (errno == EAGAIN) {
         TRY(wait_for(POLLIN));
       } else if (errno != EINTR) {
@@ -123,6 +126,7 @@ class Exchange {
   }
 
   static constexpr int kRetryMs = 10;
+  static constexpr size_t kReadBytes = 64u << 10;
 
   const UnixExchange& exchange_;
   SteadyClock::time_point deadline_;
@@ -131,6 +135,23 @@ class Exchange {
 
 }  // namespace
 
-Result<std::string> unix_exchange(const UnixExchange& exchange) { return Exchange(exchange).run(); }
+Result<std::string> unix_exchange(const UnixExchange& exchange) {
+  std::string reply;
+  TRY(Exchange(exchange).run([&](ByteView bytes) -> Status {
+    reply.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    if (reply.size() <= exchange.reply_bytes_max) return {};
+    return Error(ErrorCode::kNoSpace, "the answer of " + exchange.path + " is too long");
+  }));
+  return reply;
+}
+
+Status unix_receive(const UnixExchange& exchange, const std::function<Status(ByteView)>& take) {
+  Exchange running(exchange);
+  return running.run([&](ByteView bytes) -> Status {
+    TRY(take(bytes));
+    running.restart_deadline();
+    return {};
+  });
+}
 
 }  // namespace litefs

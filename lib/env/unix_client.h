@@ -5,9 +5,11 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
 
+#include "base/bytes.h"
 #include "base/result.h"
 
 namespace litefs {
@@ -22,5 +24,9 @@ struct UnixExchange {
 // What the other side sends until it closes; empty when it closes without a word. kNotFound: no such socket, or nobody listens on it (a socket file
 // outlives a killed process); kTimedOut; kNoSpace: the reply is longer than allowed; kReadOnly: no permission.
 Result<std::string> unix_exchange(const UnixExchange& exchange);
+
+// The same for an answer of any length, handed over as it comes; an error of `take` ends it. timeout_ms bounds each
+// silence of the other side instead of the whole; reply_bytes_max has no meaning.
+Status unix_receive(const UnixExchange& exchange, const std::function<Status(ByteView)>& take);
 
 }  // namespace litefs

@@ -12,7 +12,6 @@ namespace {
 constexpr size_t kWorkers = 3;
 constexpr int64_t kHousekeepingMs = 250;
 constexpr int64_t kObserveMs = 100;
-constexpr size_t kStatusClientsMax = 16;
 
 DatabaseEnvironment database_environment(const NodeEnvironment& env, const Options& options, NodeId node,
                                          DatabaseObserver& observer, LockDoors& doors) {
@@ -224,6 +223,7 @@ void Node::stop() {
   lease_.reset();
   replica_role_.reset();
   server_.reset();
+  exports_.clear();
   status_clients_.clear();
   status_listener_.reset();
   loop_.reset();
@@ -275,25 +275,6 @@ std::string Node::primary_host_name() {
 std::optional<int64_t> Node::lag_ms() {
   MutexLock lock(mutex_);
   return lag_ms_;
-}
-
-void Node::status_client(std::unique_ptr<Stream> stream) {
-  std::erase_if(status_clients_, [](const auto& client) { return !client->is_open(); });
-  if (status_clients_.size() >= kStatusClientsMax) return;
-  Stream* raw = stream.get();
-  status_clients_.push_back(std::move(stream));
-  StreamEvents events;
-  auto line = std::make_shared<std::string>();
-  events.on_data = [this, raw, line](ByteView data) {
-    line->append(reinterpret_cast<const char*>(data.data()), data.size());
-    size_t end = line->find('\n');
-    if (end == std::string::npos && line->size() < kStatusRequestBytesMax) return;
-    std::string reply = status_reply(status_on_loop(), line->substr(0, end), env_.clock.wall_ms());
-    raw->write(as_bytes(reply));
-    raw->finish();
-  };
-  events.on_closed = [](const Status&) {};
-  raw->start(std::move(events));
 }
 
 NodeStatus Node::status() {

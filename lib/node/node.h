@@ -23,6 +23,7 @@
 #include "env/file.h"
 #include "env/loop.h"
 #include "env/worker_pool.h"
+#include "node/export_session.h"
 #include "node/node_file.h"
 #include "node/options.h"
 #include "node/primary_role.h"
@@ -93,6 +94,9 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   void retention();
   NodeStatus status_on_loop();
   void status_client(std::unique_ptr<Stream> stream);
+  void answer_local(Stream* client, const std::string& line);
+  Status may_import(const std::string& name);
+  void start_export(Stream* client, std::shared_ptr<Database> database);
   std::string addr();
 
   // DatabaseObserver
@@ -128,6 +132,8 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   std::unique_ptr<Lease> lease_;
   std::unique_ptr<Listener> status_listener_;
   std::vector<std::unique_ptr<Stream>> status_clients_;
+  std::vector<std::shared_ptr<ExportSession>> exports_;
+  uint64_t next_export_ = 0;
   std::unique_ptr<Timer> housekeeping_;
   std::unique_ptr<Timer> observer_timer_;
   int64_t next_retention_ms_ = 0;

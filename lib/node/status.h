@@ -2,8 +2,8 @@
 //
 // The node fills a NodeStatus; status_json and status_text render it. `litefs status` asks over a local stream
 // socket, kStatusSocketName in the data directory: it sends one line, "json" or "text", and the node answers with
-// the rendering and closes (status_reply). Rendering on the node's side spares the client a JSON parser, and the two
-// always are of one version.
+// the rendering and closes (status_reply; local_requests.h has the other requests). Rendering on the node's side
+// spares the client a JSON parser, and the two always are of one version.
 //
 // The JSON, of which keys are only ever added ("id" and the like are 16 lower-case hex digits):
 //
@@ -33,8 +33,6 @@
 namespace litefs {
 
 inline constexpr const char* kStatusSocketName = "status.sock";
-// A request is one short line; more is not read.
-inline constexpr size_t kStatusRequestBytesMax = 16;
 
 enum class NodeRole { kStarting, kPrimary, kReplica };
 

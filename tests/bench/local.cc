@@ -21,7 +21,7 @@ constexpr test::Millis kSettle{60000};
 struct LocalBench {
   const char* name;
   const char* worker;    // its kind
-  const char* database;  // small or big
+  const char* database;  // small, big, small_delete or big_delete
   int processes;
   // SQLite asks for the database file's size in each read transaction while its WAL holds no frame;
   // on a mount each such question after a passed-through read is a request (the kernel takes the
@@ -39,6 +39,10 @@ constexpr LocalBench kBenches[] = {
     {"update_200", "update_200", "big", 1, false},
     {"writers_4", "one_row_normal", "small", 4, false},
     {"mix_90_10", "mix_90_10", "small", 1, false},
+    // In a rollback mode there is no WAL to hold frames.
+    {"point_read_delete", "point_read", "small_delete", 1, true},
+    {"one_row_delete_full", "one_row_full", "small_delete", 1, true},
+    {"update_200_delete", "update_200_full", "big_delete", 1, true},
 };
 
 struct Target {
@@ -89,7 +93,7 @@ class LocalRun {
 
   void run(const LocalBench& bench) {
     build(bench.database);
-    // Opened now, in WAL: so the mount passes the files through.
+    // Opened now, so that the mount passes the files of a database in WAL through.
     std::vector<std::vector<Worker>> workers;
     std::vector<Worker>
         idle;  // each has committed something, so that the WAL is there and holds frames

@@ -40,9 +40,15 @@ std::string random_text(std::mt19937_64& random, size_t size) {
   return out;
 }
 
-void build(const std::string& path, int64_t rows, const std::function<std::string()>& value) {
+struct Content {
+  int64_t rows;
+  std::function<std::string()> value;
+};
+
+void build(const std::string& path, const std::string& journal_mode, const Content& content) {
+  const int64_t rows = content.rows;
   Sql db(path);
-  db.exec("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL");
+  db.exec("PRAGMA journal_mode=" + journal_mode + "; PRAGMA synchronous=NORMAL");
   db.exec(
       "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, v);"
       "CREATE TABLE bulk(id INTEGER PRIMARY KEY, v);"
@@ -53,25 +59,26 @@ void build(const std::string& path, int64_t rows, const std::function<std::strin
   for (int64_t id = 1; id <= rows;) {
     db.exec("BEGIN");
     for (int64_t i = 0; i < kBuildRowsPerTransaction && id <= rows; i++, id++) {
-      insert.bind(1, id).bind(2, std::string_view(value())).run();
+      insert.bind(1, id).bind(2, std::string_view(content.value())).run();
     }
     db.exec("COMMIT");
   }
 }
 
-void build_small(const std::string& path) {
+void build_small(const std::string& path, const std::string& journal_mode) {
   std::mt19937_64 random(1);
-  build(path, kSmallRows, [&] { return random_bytes(random, 100); });
+  build(path, journal_mode, {kSmallRows, [&] { return random_bytes(random, 100); }});
 }
 
 void build_many(const std::string& path) {
   std::mt19937_64 random(2);
-  build(path, kManyRows, [&] { return random_bytes(random, 20); });
+  build(path, "WAL", {kManyRows, [&] { return random_bytes(random, 20); }});
 }
 
-void build_big(const std::string& path, int64_t bytes) {
+void build_big(const std::string& path, const std::string& journal_mode, int64_t bytes) {
   std::mt19937_64 random(3);
-  build(path, bytes / (kBigRowBytes + 20), [&] { return random_text(random, kBigRowBytes); });
+  build(path, journal_mode,
+        {bytes / (kBigRowBytes + 20), [&] { return random_text(random, kBigRowBytes); }});
 }
 
 // Runs `operation` until the time is over.
@@ -95,7 +102,7 @@ class Operations {
       : db_(path, SQLITE_OPEN_READWRITE),
         rows_(db_.integer("PRAGMA user_version")),
         random_(std::random_device()()) {
-    db_.exec(std::string("PRAGMA synchronous=") + (kind == "one_row_full" ? "FULL" : "NORMAL"));
+    db_.exec(std::string("PRAGMA synchronous=") + (kind.ends_with("_full") ? "FULL" : "NORMAL"));
     select_ = std::make_unique<Statement>(db_, "SELECT v FROM t WHERE id = ?1");
     update_ = std::make_unique<Statement>(db_, "UPDATE t SET n = n + 1 WHERE id = ?1");
     insert_ = std::make_unique<Statement>(db_, "INSERT INTO t(n, v) VALUES(1, ?1)");
@@ -159,7 +166,7 @@ Operation operation_of(const std::string& kind) {
     return &Operations::one_row;
   if (kind == "insert_row" || kind == "insert") return &Operations::insert_row;
   if (kind == "rows_1000") return &Operations::rows_1000;
-  if (kind == "update_200") return &Operations::update_200;
+  if (kind == "update_200" || kind == "update_200_full") return &Operations::update_200;
   if (kind == "mix_90_10") return &Operations::mix_90_10;
   throw std::runtime_error("unknown worker " + kind);
 }
@@ -297,11 +304,15 @@ int run_worker(const std::vector<std::string>& words) {
     if (kind == "watch") return run_watch(path);
     if (kind == "first_read") return run_first_read(path);
     if (kind == "build_small")
-      build_small(path);
+      build_small(path, "WAL");
+    else if (kind == "build_small_delete")
+      build_small(path, "DELETE");
     else if (kind == "build_many")
       build_many(path);
     else if (kind == "build_big")
-      build_big(path, std::stoll(words.at(2)));
+      build_big(path, "WAL", std::stoll(words.at(2)));
+    else if (kind == "build_big_delete")
+      build_big(path, "DELETE", std::stoll(words.at(2)));
     else
       return run_operations(kind, path);
     return 0;

@@ -7,7 +7,8 @@
 //   one_row_normal, one_row_full, insert_row
 //                     autocommit: an UPDATE of one row, the same with synchronous=FULL, an INSERT
 //   rows_1000         1000 rows inserted or replaced in one transaction
-//   update_200        200 rows updated in one transaction, of kBigRows
+//   update_200, update_200_full
+//                     200 rows updated in one transaction, of kBigRows
 //   mix_90_10         of ten operations nine point_read, one one_row_normal
 //   fsync             4096 bytes written to PATH-fsync, and fdatasync: the disk's own noise
 // Others:
@@ -17,7 +18,8 @@
 //   first_read        opens and reads, again and again until it works; answers the time, without a
 //   command build_small, build_many, build_big BYTES
 //                     make a database in WAL at PATH, and end. The big one's content compresses
-//                     about two to one
+//                     about two to one. build_small_delete, build_big_delete BYTES: the same in
+//                     DELETE mode
 // Thread rule: its process has one thread.
 #pragma once
 

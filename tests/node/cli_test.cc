@@ -90,6 +90,12 @@ TEST_CASE("help goes to the output, a wrong command line to the errors with exit
       {{"status", "--json=yes"}, "litefs: -json takes no value\n"},
       {{"status", "-config", "a", "-data", "b"}, "litefs: -config and -data exclude each other\n"},
       {{"version", "-x"}, "litefs: unknown flag '-x'\n"},
+      {{"import", "file"}, "litefs: import takes a file and a database's name\n"},
+      {{"import", "a", "b", "c"}, "litefs: import takes a file and a database's name\n"},
+      {{"import", "-wait", "soon", "a", "b"}, "litefs: -wait: "},
+      {{"export", "db"}, "litefs: export takes a database's name and a file\n"},
+      {{"export", "--force=1", "db", "x"}, "litefs: -force takes no value\n"},
+      {{"export", "-config", "a", "-data", "b", "db", "x"}, "litefs: -config and -data exclude each other\n"},
   };
   for (const Wrong& wrong : wrongs) {
     CHECK(shell.litefs(wrong.words) == 2);
@@ -219,6 +225,53 @@ TEST_CASE("an answer of nothing, and one that is an error, are failures") {
   });
   CHECK(shell.litefs({"status", "-data", shell.path("")}) == 1);
   CHECK(shell.err == "litefs: the node answers: no\n");
+}
+
+TEST_CASE("import and export find the node as status does, and say what it answers") {
+  Shell shell;
+  CHECK(shell.litefs({"import", "-data", shell.path("x"), "file", "db"}) == 1);
+  CHECK(shell.err == "litefs: no node runs with the data directory " + shell.path("x") + "\n");
+  CHECK(shell.litefs({"export", "-data", shell.path("x"), "db", shell.path("file")}) == 1);
+  CHECK(shell.err == "litefs: no node runs with the data directory " + shell.path("x") + "\n");
+  shell.write("litefs.yml", "fuse: {dir: mnt}\ndata: {dir: data}\n");
+  std::filesystem::create_directory(shell.path("data"));
+  std::string request;
+  auto refuse = [&](int fd) {
+    request = test::UnixServer::read_request(fd);
+    test::UnixServer::write_all(fd, "error: this node is a replica\n");
+  };
+  {
+    test::UnixServer node(shell.path("data"), kStatusSocketName, refuse);
+    REQUIRE(chdir(shell.path("").c_str()) == 0);
+    CHECK(shell.litefs({"import", "--", "-file", "my db"}) == 1);
+  }
+  CHECK(request == "import 1 my db\n");
+  CHECK(shell.err == "litefs: this node is a replica\n");
+  std::filesystem::remove(shell.path("data/status.sock"));
+  {
+    test::UnixServer node(shell.path("data"), kStatusSocketName, refuse);
+    REQUIRE(chdir(shell.path("").c_str()) == 0);
+    CHECK(shell.litefs({"export", "my db", "--force", "copy"}) == 1);
+  }
+  CHECK(request == "export 1 my db\n");
+  CHECK(shell.err == "litefs: this node is a replica\n");
+  CHECK_FALSE(std::filesystem::exists(shell.path("copy")));
+}
+
+TEST_CASE("an export that the node breaks off leaves no file") {
+  Shell shell;
+  for (const std::string& answer : {std::string("ok\n"), std::string("ok\nX\4\0\0\0gone", 12), std::string("what")}) {
+    std::filesystem::remove(shell.path(kStatusSocketName));
+    test::UnixServer node(shell.path(""), kStatusSocketName, [&](int fd) {
+      test::UnixServer::read_request(fd);
+      test::UnixServer::write_all(fd, answer);
+    });
+    CHECK(shell.litefs({"export", "-data", shell.path(""), "db", shell.path("copy")}) == 1);
+    CHECK(shell.out.empty());
+    for (const auto& entry : std::filesystem::directory_iterator(shell.path(""))) {
+      CHECK(entry.path().filename().string().find("copy") == std::string::npos);
+    }
+  }
 }
 
 class FixedClock final : public Clock {

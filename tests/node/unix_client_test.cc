@@ -28,6 +28,28 @@ TEST_CASE("a question is sent whole and the answer read to its end") {
   CHECK(question == "json\n");
 }
 
+TEST_CASE("a long answer is handed over as it comes, until its end or an error of who takes it") {
+  test::TempDir dir;
+  const std::string answer(3'000'000, 'x');
+  for (size_t take_max : {answer.size(), size_t{100'000}}) {
+    std::filesystem::remove(dir.file("s"));
+    UnixServer server(dir.path(), "s", [&](int fd) {
+      UnixServer::read_request(fd);
+      UnixServer::write_all(fd, answer);
+    });
+    size_t taken = 0;
+    Status received = unix_receive({.path = dir.file("s"), .request = "q\n", .timeout_ms = 60'000},
+                                   [&](ByteView bytes) -> Status {
+                                     taken += bytes.size();
+                                     if (taken > take_max) return Error(ErrorCode::kCancelled, "enough");
+                                     return {};
+                                   });
+    CHECK(received.ok() == (take_max == answer.size()));
+    if (received.ok()) CHECK(taken == answer.size());
+    if (!received.ok()) CHECK(received.error().code() == ErrorCode::kCancelled);
+  }
+}
+
 TEST_CASE("a socket deeper than an address can say is reached") {
   test::TempDir dir;
   std::string deep = dir.path() + "/" + std::string(120, 'd');
