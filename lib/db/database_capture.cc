@@ -35,20 +35,6 @@ void Database::begin_batch() {
   batch_.commits.before = current.position;
 }
 
-Status Database::tail_opened(bool shm) {
-  MutexLock lock(mutex_);
-  if (is_replica_ || !started_) return {};
-  // A name that leads to a new file: the old one was drained when it was unlinked.
-  TRY(tail_->refresh());
-  if (shm) tail_->set_index_in_use(true);
-  return {};
-}
-
-void Database::index_closed() {
-  MutexLock lock(mutex_);
-  if (!is_replica_ && started_) tail_->set_index_in_use(false);
-}
-
 void Database::tail_unlinked() {
   MutexLock lock(mutex_);
   if (is_replica_ || !started_) return;
@@ -95,12 +81,13 @@ int Database::wal_descriptor() {
 }
 
 Status Database::drain(bool urgent) {
+  if (!urgent) return drain_for_reader();
   MutexLock lock(mutex_);
-  if (is_replica_ || (urgent && env_.skip_drains)) return {};
+  if (is_replica_ || env_.skip_drains) return {};
   TRY(usable());
   Result<bool> drained = drain_locked(true);
   if (!drained.ok()) return drained.error();
-  if (urgent && application_syncs_) {
+  if (application_syncs_) {
     // The checkpoint that follows makes the WAL overwritable; what SQLite made durable there must be so here.
     TRY(log_->sync());
   }
@@ -114,18 +101,27 @@ Result<bool> Database::poll() {
   return drain_locked(false);
 }
 
+// Patient: for somebody who is about to let a checkpoint take effect.
 Result<bool> Database::drain_locked(bool patient) {
+  return drain_with({patient, patient ? ChainEnd::kSettled : ChainEnd::kUnknown, wal_syncs_ > 0});
+}
+
+Result<bool> Database::drain_with(const WalTail::DrainOptions& options) {
   begin_batch();
   Result<WalTail::Outcome> outcome = tail_->drain(
       [this](const WalTail::Transaction& transaction) NO_THREAD_SAFETY_ANALYSIS {
         return capture_transaction(transaction);
       },
-      patient);
+      options);
   if (!outcome.ok()) {
     // What was captured before the error counts.
     Status flushed = forget_batch(flush_batch());
     if (!flushed.ok()) return flushed.error();
     ErrorCode code = outcome.error().code();
+    if (code == ErrorCode::kDiverged && started_) {
+      TRY(forget_batch(resynchronise(outcome.error())));
+      return true;
+    }
     if (code == ErrorCode::kDiverged || code == ErrorCode::kCorrupt) return stop_with(outcome.error());
     TRY(forget_batch(outcome.error()));
   }
@@ -138,9 +134,9 @@ Result<bool> Database::drain_locked(bool patient) {
   }
   if (suspect_) {
     suspect_ = false;
-    TRY(forget_batch(compare_live()));
+    TRY(forget_batch(compare_live(control_->state().current.size_pages)));
   }
-  if (outcome.value() == WalTail::Outcome::kWait && patient) {
+  if (outcome.value() == WalTail::Outcome::kWait && options.patient) {
     return Error(ErrorCode::kTimedOut, paths_.shm() + " stays without a valid header");
   }
   return outcome.value() == WalTail::Outcome::kDelivered;
@@ -399,13 +395,13 @@ void Database::note_file_at_rest() {
 // The database differs from what was captured and no frame explains it: every page is compared, and the difference
 // becomes a transaction of its own. Writers go on meanwhile; a page with a frame that is not captured yet is left
 // to that frame.
-Status Database::compare_live() {
+Status Database::compare_live(Pgno size_after) {
   env_.log.error("the database changed outside of its WAL; comparing all pages").kv("database", name());
   begin_batch();
   const ControlState& state = control_->state();
   NewPages pages;
   pages.page_size = state.page_size;
-  pages.size_after = state.current.size_pages;
+  pages.size_after = size_after;
   pages.previous_readable = false;
   for (Pgno pgno = 1; pgno <= pages.size_after; ++pgno) {
     if (pgno == lock_page(pages.page_size)) continue;
@@ -419,7 +415,7 @@ Status Database::compare_live() {
     if (!TRY(read_current_page(pages.pgnos[index], out))) std::memset(out.data(), 0, out.size());
     return {};
   };
-  TRY(record_changes(pages, state.current.anchor));
+  TRY(record_changes(pages, tail_->anchor()));
   TRY(flush_batch());
   env_.log.warning("pages that differed are a transaction now").kv("database", name()).kv("pages", pages.pgnos.size());
   return {};
@@ -459,7 +455,13 @@ Status Database::before_database_resize(uint64_t size_bytes) {
       return Error(ErrorCode::kReadOnly, "'" + name() + "' would be cut below its committed size without a journal");
     }
   }
-  return drain(true);
+  TRY(drain(true));
+  return compare_unchained(size_bytes);
+}
+
+Status Database::before_database_sync() {
+  TRY(drain(true));
+  return compare_unchained(std::nullopt);
 }
 
 Status Database::drop() {
