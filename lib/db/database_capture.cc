@@ -13,6 +13,8 @@ constexpr size_t kBatchBytes = 256u << 10;
 // A record beyond this is written to the log in pieces and never held in memory.
 constexpr size_t kLargeRecordBytes = 1u << 20;
 
+constexpr int kTornReadsMax = 10;
+
 LocalNote note_of(const WalAnchor& anchor) {
   LocalNote note{};
   anchor.store(note.data());
@@ -186,13 +188,16 @@ Status Database::capture_transaction(const WalTail::Transaction& transaction) {
 // The image that the page had before, where it can still be had: its hash must be the captured one.
 Result<ByteView> Database::previous_image(Pgno pgno, Checksum expected, size_t page_size) {
   previous_.resize(page_size);
-  if (!TRY(read_current_page(pgno, previous_))) return ByteView();
-  if (pgno == 1) mask_local_bytes(previous_);
-  Checksum found = page_hash(pgno, previous_);
-  if (found == expected) return ByteView(previous_);
-  // A partial checkpoint may have moved a newer, published frame over it. Anything else means that the file
-  // changed without a frame that we saw.
-  if (!suspect_ && !TRY(tail_->holds_image(pgno, found))) suspect_ = true;
+  for (int i = 0; i < kTornReadsMax; ++i) {
+    if (!TRY(read_current_page(pgno, previous_))) return ByteView();
+    if (pgno == 1) mask_local_bytes(previous_);
+    Checksum found = page_hash(pgno, previous_);
+    if (found == expected) return ByteView(previous_);
+    // A partial checkpoint may have moved a newer, published frame over it, or be about it (the kernel does not keep
+    // a read from seeing half of a write). Anything else means that the file changed without a frame that we saw.
+    if (suspect_ || TRY(tail_->holds_image(pgno, found))) return ByteView();
+  }
+  suspect_ = true;
   return ByteView();
 }
 

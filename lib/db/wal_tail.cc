@@ -240,12 +240,7 @@ Status WalTail::for_each_delivered_page(const std::function<Status(Pgno)>& visit
   return map_.for_each(visit);
 }
 
-// The last frame that may be a committed one, by the index or, without one, by the file's size.
-Result<uint32_t> WalTail::last_frame_of_interest(const WalHeader& header) {
-  if (!follows_chain()) {
-    std::optional<WalIndexHeader> index = TRY(read_index_header());
-    return index && index->salts == header.salts ? index->max_frame : 0;
-  }
+Result<uint32_t> WalTail::frames_in_file(const WalHeader& header) {
   FileInfo info = TRY(wal_->info());
   if (info.size_bytes < kWalHeaderBytes) return 0u;
   return static_cast<uint32_t>((info.size_bytes - kWalHeaderBytes) / header.frame_bytes());
@@ -255,10 +250,10 @@ Result<bool> WalTail::published_beyond(Pgno pgno) {
   // Without an index nobody but the WAL's one user checkpoints, and only behind the drain that has this page.
   if (follows_chain()) return false;
   std::optional<WalHeader> header = TRY(read_wal_header());
-  if (!header) return false;
-  const uint32_t last = TRY(last_frame_of_interest(*header));
+  std::optional<WalIndexHeader> index = TRY(read_index_header());
+  if (!header || !index || index->salts != header->salts) return false;
   uint32_t from = header->salts == anchor_.salts ? anchor_.frame : 0;
-  for (uint32_t frame = from + 1; frame <= last; ++frame) {
+  for (uint32_t frame = from + 1; frame <= index->max_frame; ++frame) {
     uint8_t bytes[4];
     TRY(wal_->read_exactly(header->frame_offset(frame), bytes));
     if (load_be32(bytes) == pgno) return true;
@@ -266,10 +261,11 @@ Result<bool> WalTail::published_beyond(Pgno pgno) {
   return false;
 }
 
+// A checkpoint moves nothing but committed frames of this generation, so those that are more do no harm.
 Result<bool> WalTail::holds_image(Pgno pgno, Checksum hash) {
   std::optional<WalHeader> header = TRY(read_wal_header());
   if (!header) return false;
-  const uint32_t last = TRY(last_frame_of_interest(*header));
+  const uint32_t last = TRY(frames_in_file(*header));
   Bytes page(header->page_size);
   for (uint32_t frame = 1; frame <= last; ++frame) {
     uint8_t bytes[4];

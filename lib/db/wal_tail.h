@@ -124,7 +124,7 @@ class WalTail {
   Result<Outcome> deliver_chain(const WalAnchor& from, const Deliver& deliver, const DrainOptions& options);
   Result<bool> repeats_frame_before(uint32_t frame, ByteView bytes);
   Status look_at_anchor(TailInput& input);
-  Result<uint32_t> last_frame_of_interest(const WalHeader& header);
+  Result<uint32_t> frames_in_file(const WalHeader& header);
   Status deliver_one(Frames& frames, std::vector<Transaction::Page>& pages, Pgno size_after, const WalAnchor& end,
                      const Deliver& deliver);
   Status build_map();

@@ -84,7 +84,7 @@ Result<bool> WalTail::repeats_frame_before(uint32_t frame, ByteView bytes) {
 Status WalTail::for_each_unchained_page(const std::function<void(Pgno)>& visit) {
   std::optional<WalHeader> header = TRY(read_wal_header());
   if (!header || !follows_chain()) return {};
-  const uint32_t last = TRY(last_frame_of_interest(*header));
+  const uint32_t last = TRY(frames_in_file(*header));
   uint32_t from = header->salts == anchor_.salts ? anchor_.frame : 0;
   for (uint32_t frame = from + 1; frame <= last; ++frame) {
     uint8_t bytes[kWalFrameHeaderBytes];
