@@ -128,7 +128,7 @@ void DatabaseHooks::opened(const FileName& file, bool write) {
   if (!node_.is_primary() || !write || (file.kind != FileKind::kWal && file.kind != FileKind::kShm)) return;
   std::shared_ptr<Database> database = node_.store().find(file.database);
   if (!database) return;
-  Status attached = database->tail_opened(file.kind == FileKind::kShm);
+  Status attached = file.kind == FileKind::kShm ? database->index_opened() : database->tail_opened(false);
   if (!attached.ok()) log_.error("cannot follow a WAL").kv("database", file.database).error(attached.error());
   node_.follow_tail(std::move(database));
 }
@@ -192,7 +192,7 @@ Status DatabaseHooks::before_resize(const FileName& file, uint64_t size_bytes) {
       TRY(refused(file, database->capture_file()));
       database->journal_gone();
       return {};
-    case FileKind::kShm: return {};
+    case FileKind::kShm: return refused(file, database->index_begins(size_bytes));
   }
   return {};
 }

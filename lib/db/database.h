@@ -138,10 +138,16 @@ class Database {
 
   // ---- capture, on a primary: called by the front ends before they let a request take effect ----
 
-  // An application has opened -wal, or -shm, so that it may write there (SQLite opens -wal first); or nobody has -shm
-  // open any more. An index is taken to be in use from the one to the other, unless note_index_unused() comes between.
+  // An application has opened -wal so that it may write there, or uses -shm (SQLite opens -wal first); or nobody has
+  // -shm open any more. An index is taken to be in use from the one to the other, unless note_index_unused() comes
+  // between.
   Status tail_opened(bool shm);
   void index_closed();
+  // What tail_opened(true) is for who sees the requests. An application has opened -shm: what it holds is no index yet,
+  // but may look like one, left by killed processes. It is about to truncate it, as SQLite does where nobody else uses
+  // it: from here on it is one. (Truncates it, so that nothing old is read before the application's own call.)
+  Status index_opened();
+  Status index_begins(uint64_t size_bytes);
   // Whether an index may be in use, and how often -shm was opened until now: for who finds out, before -wal is opened,
   // that no process has the index locked any more (kDmsByte). Never waits, so that threads that must not may call it.
   bool index_may_be_in_use() const { return index_may_be_in_use_; }

@@ -3,7 +3,8 @@
 //
 // The one user of a WAL without an index has the database's EXCLUSIVE lock from before it opens -wal until it has
 // closed it. So a -shm that nobody has locked when -wal is opened is a dead one; and one that somebody has locked then
-// stays the index of all. Who opens -shm afterwards holds SHARED, so that the other is gone. In between, after the
+// stays the index of all. Who opens -shm afterwards holds SHARED, so that the other is gone; its first user truncates
+// it, and only then is it an index again. In between, after the
 // last close of -shm, its end stays the bound while SQLite's last close goes on to unlink -wal; where -shm is left,
 // its users were killed, and whoever comes next follows the chain himself.
 #include <algorithm>
@@ -38,6 +39,25 @@ Status Database::tail_opened(bool shm) {
   const bool unused = unused_at_opens_.exchange(UINT64_MAX) == index_opens_;
   if (unused || tail_->index_unlinked()) set_index_in_use(false);
   tail_->new_user();
+  return {};
+}
+
+Status Database::index_opened() {
+  MutexLock lock(mutex_);
+  if (is_replica_ || !started_) return {};
+  TRY(tail_->refresh());
+  ++index_opens_;
+  index_may_be_in_use_ = true;
+  return {};
+}
+
+Status Database::index_begins(uint64_t size_bytes) {
+  MutexLock lock(mutex_);
+  if (is_replica_ || !started_) return {};
+  std::unique_ptr<File> index = TRY(env_.files.open(paths_.shm(), OpenMode::kReadWrite));
+  TRY(index->truncate(size_bytes));
+  TRY(tail_->refresh());
+  set_index_in_use(true);
   return {};
 }
 
