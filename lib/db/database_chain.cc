@@ -132,7 +132,8 @@ Status Database::resynchronise(const Error& why) {
 Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   MutexLock lock(mutex_);
   const ControlState& state = control_->state();
-  if (is_replica_ || env_.skip_drains || state.current.size_pages == 0 || !tail_->has_wal() || !tail_->follows_chain()) return {};
+  if (is_replica_ || env_.skip_drains || state.current.size_pages == 0) return {};
+  if (!tail_->has_wal() || !tail_->follows_chain()) return {};
   std::vector<Pgno> written;
   TRY(tail_->for_each_unchained_page([&](Pgno pgno) { written.push_back(pgno); }));
   if (written.empty()) return {};

@@ -138,6 +138,7 @@ TEST_CASE("an application in EXCLUSIVE is killed: what it committed stays, the o
     test.check_round();
   }
   test.check_logs(false);
+  CHECK_FALSE(test.cluster.log_contains(0, "correcting it"));
 }
 
 TEST_CASE("the primary is killed under applications in EXCLUSIVE: nothing reported committed is missing") {
