@@ -1,12 +1,13 @@
-// Database on a primary: whether its WAL is followed by the wal-index or by the chain of frame checksums, and what
-// only the latter needs (sqlite/tail.h).
+// Database on a primary: whether its WAL is followed by the wal-index or by the chain of frame
+// checksums, and what only the latter needs (sqlite/tail.h).
 //
-// The one user of a WAL without an index has the database's EXCLUSIVE lock from before it opens -wal until it has
-// closed it. So a -shm that nobody has locked when -wal is opened is a dead one; and one that somebody has locked then
-// stays the index of all. Who opens -shm afterwards holds SHARED, so that the other is gone; its first user truncates
-// it, and only then is it an index again. In between, after the
-// last close of -shm, its end stays the bound while SQLite's last close goes on to unlink -wal; where -shm is left,
-// its users were killed, and whoever comes next follows the chain himself.
+// The one user of a WAL without an index has the database's EXCLUSIVE lock from before it opens
+// -wal until it has closed it. So a -shm that nobody has locked when -wal is opened is a dead one;
+// and one that somebody has locked then stays the index of all. Who opens -shm afterwards holds
+// SHARED, so that the other is gone; its first user truncates it, and only then is it an index
+// again. In between, after the last close of -shm, its end stays the bound while SQLite's last
+// close goes on to unlink -wal; where -shm is left, its users were killed, and whoever comes next
+// follows the chain himself.
 #include <algorithm>
 
 #include "db/database.h"
@@ -99,10 +100,12 @@ Status Database::drain_for_reader() {
   }
 }
 
-// A commit that was captured is none (its sync failed after it had counted), or a killed writer's successor found
-// less than was published: where SQLite goes on from becomes the captured state, by one transaction.
+// A commit that was captured is none (its sync failed after it had counted), or a killed writer's
+// successor found less than was published: where SQLite goes on from becomes the captured state, by
+// one transaction.
 Status Database::resynchronise(const Error& why) {
-  env_.log.error("SQLite goes on from another state than was captured; correcting it by a transaction")
+  env_.log
+      .error("SQLite goes on from another state than was captured; correcting it by a transaction")
       .kv("database", name())
       .kv("txid", control_->state().current.position.txid)
       .error(why);
@@ -125,10 +128,10 @@ Status Database::resynchronise(const Error& why) {
   return compare_live(size_pages);
 }
 
-// SQLite before 3.51 commits frames without right checksums when a savepoint takes back spilled changes
-// (wal_tail.cc). Without an index nothing tells of them, or of any commit behind them, until a checkpoint moves their
-// pages: then the database file has what the captured state has not. Called when the file's last write of a
-// checkpoint is behind: at its truncation, and at its sync.
+// SQLite before 3.51 commits frames without right checksums when a savepoint takes back spilled
+// changes (wal_tail.cc). Without an index nothing tells of them, or of any commit behind them,
+// until a checkpoint moves their pages: then the database file has what the captured state has not.
+// Called when the file's last write of a checkpoint is behind: at its truncation, and at its sync.
 Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   MutexLock lock(mutex_);
   const ControlState& state = control_->state();
@@ -147,12 +150,14 @@ Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   pages.size_after = static_cast<Pgno>(new_size_bytes.value_or(info.size_bytes) / state.page_size);
   pages.previous_readable = false;
   pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
-    size_t got = TRY(file_->read_at(static_cast<uint64_t>(pages.pgnos[index] - 1) * out.size(), out));
+    size_t got =
+        TRY(file_->read_at(static_cast<uint64_t>(pages.pgnos[index] - 1) * out.size(), out));
     std::memset(out.data() + got, 0, out.size() - got);
     return {};
   };
   written.push_back(1);
-  for (Pgno pgno = state.current.size_pages + 1; pgno <= pages.size_after; ++pgno) written.push_back(pgno);
+  for (Pgno pgno = state.current.size_pages + 1; pgno <= pages.size_after; ++pgno)
+    written.push_back(pgno);
   std::sort(written.begin(), written.end());
   written.erase(std::unique(written.begin(), written.end()), written.end());
   page_.resize(state.page_size);
@@ -167,8 +172,11 @@ Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   TRY(forget_batch(record_changes(pages, tail_->anchor())));
   TRY(forget_batch(flush_batch()));
   for (Pgno pgno : pages.pgnos) tail_->moved_to_file(pgno);
-  env_.log.error("SQLite committed frames with wrong checksums under locking_mode=EXCLUSIVE (a savepoint took back "
-                 "spilled pages); what a checkpoint made of them is one transaction now")
+  env_.log
+      .error(
+          "SQLite committed frames with wrong checksums under locking_mode=EXCLUSIVE (a savepoint "
+          "took back "
+          "spilled pages); what a checkpoint made of them is one transaction now")
       .kv("database", name())
       .kv("pages", pages.pgnos.size());
   return {};

@@ -1,10 +1,12 @@
-// The tail where no wal-index is in use: the chain of frame checksums says what is committed (sqlite/tail.h).
+// The tail where no wal-index is in use: the chain of frame checksums says what is committed
+// (sqlite/tail.h).
 #include "db/wal_tail_frames.h"
 
 namespace litefs {
 namespace {
 
-// Reading a transaction again and again while it is being written takes at most a fifth of a processor.
+// Reading a transaction again and again while it is being written takes at most a fifth of a
+// processor.
 constexpr uint64_t kLongChainBytes = 1u << 20;
 constexpr int64_t kRestFactor = 4;
 
@@ -20,7 +22,8 @@ Status WalTail::look_at_anchor(TailInput& input) {
   if (!input.wal || input.wal->salts != anchor_.salts || anchor_.frame == 0) return {};
   uint8_t bytes[kWalFrameHeaderBytes];
   size_t n = TRY(wal_->read_at(input.wal->frame_offset(anchor_.frame), bytes));
-  if (n == sizeof bytes) input.at_anchor = WalChecksum{load_be32(bytes + 16), load_be32(bytes + 20)};
+  if (n == sizeof bytes)
+    input.at_anchor = WalChecksum{load_be32(bytes + 16), load_be32(bytes + 20)};
   if (input.at_anchor == anchor_.checksum) return {};
   // Has the WAL been truncated or begun anew between the two reads? Its header goes first.
   input.wal = TRY(read_wal_header());
@@ -48,8 +51,8 @@ Result<WalTail::Outcome> WalTail::deliver_chain(const WalAnchor& from, const Del
     std::optional<WalFrame> frame;
     if (bytes) frame = WalFrame::verify(header_, *bytes, running);
     if (!frame) break;
-    // A frame that goes on from a commit says that SQLite does, too. Not so a commit frame that repeats the one
-    // before it: that is padding up to a sector, written before the sync.
+    // A frame that goes on from a commit says that SQLite does, too. Not so a commit frame that
+    // repeats the one before it: that is padding up to a sector, written before the sync.
     if (end.frame != 0 && !(frame->commit_size == size_after && frame->pgno == pages.back().pgno &&
                             TRY(repeats_frame_before(at, *bytes)))) {
       TRY(deliver_one(frames, pages, size_after, end, deliver));
@@ -65,7 +68,8 @@ Result<WalTail::Outcome> WalTail::deliver_chain(const WalAnchor& from, const Del
   }
   const int64_t now_ns = clock_.monotonic_ns();
   if (end.frame == 0) {
-    const bool is_long = static_cast<uint64_t>(at - first) * header_.frame_bytes() > kLongChainBytes;
+    const bool is_long =
+        static_cast<uint64_t>(at - first) * header_.frame_bytes() > kLongChainBytes;
     if (is_long) chain_not_before_ns_ = now_ns + kRestFactor * (now_ns - began_ns);
     return outcome;
   }
@@ -89,8 +93,8 @@ Status WalTail::for_each_unchained_page(const std::function<void(Pgno)>& visit) 
   for (uint32_t frame = from + 1; frame <= last; ++frame) {
     uint8_t bytes[kWalFrameHeaderBytes];
     TRY(wal_->read_exactly(header->frame_offset(frame), bytes));
-    // While it has frames overwritten SQLite writes new ones without salts (walEncodeFrame). Other salts: nothing
-    // has been written here since the WAL began anew.
+    // While it has frames overwritten SQLite writes new ones without salts (walEncodeFrame). Other
+    // salts: nothing has been written here since the WAL began anew.
     WalSalts salts = load_salts(bytes + 8);
     if (salts != header->salts && salts != WalSalts()) break;
     if (Pgno pgno = load_be32(bytes)) visit(pgno);

@@ -1,5 +1,5 @@
-// WAL databases under locking_mode=EXCLUSIVE, which use no wal-index: real SQLite on plain files. The test calls what
-// the mount would call, at the moments at which it would.
+// WAL databases under locking_mode=EXCLUSIVE, which use no wal-index: real SQLite on plain files.
+// The test calls what the mount would call, at the moments at which it would.
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -13,8 +13,9 @@ using namespace litefs::test;
 
 namespace {
 
-const std::string kSpill = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 150) "
-                           "INSERT INTO t(a, b) SELECT n, randomblob(700) FROM c; ";
+const std::string kSpill =
+    "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 150) "
+    "INSERT INTO t(a, b) SELECT n, randomblob(700) FROM c; ";
 
 // A primary and a replica, and a WAL database on the primary that nobody has open.
 class Pair {
@@ -54,7 +55,8 @@ class Pair {
     REQUIRE(source->drain(true).ok());
     // The database's truncation comes before the WAL's.
     const bool truncates = kind == "TRUNCATE";
-    CHECK(shell.run("PRAGMA wal_checkpoint(" + (truncates ? "PASSIVE" : kind) + ");").starts_with("0|"));
+    CHECK(shell.run("PRAGMA wal_checkpoint(" + (truncates ? "PASSIVE" : kind) + ");")
+              .starts_with("0|"));
     struct stat info;
     REQUIRE(stat(path().c_str(), &info) == 0);
     REQUIRE(source->before_database_resize(static_cast<uint64_t>(info.st_size)).ok());
@@ -67,14 +69,18 @@ class Pair {
     CHECK(access((path() + "-wal").c_str(), F_OK) != 0);
     source->tail_unlinked();
   }
-  // Bytes behind the WAL's last committed frame: a one-page commit that is chained to it, of this page's image.
+  // Bytes behind the WAL's last committed frame: a one-page commit that is chained to it, of this
+  // page's image.
   void append_commit_frame(Pgno pgno, const Bytes& page, Pgno size_pages) {
     std::unique_ptr<File> wal = files_->open(path() + "-wal", OpenMode::kReadWrite).value();
     uint8_t bytes[kWalHeaderBytes];
     REQUIRE(wal->read_exactly(0, bytes).ok());
     WalHeader header = WalHeader::parse(ByteView(bytes, sizeof bytes)).value().value();
     WalAnchor start{header.salts, 0, header.checksum};
-    WalAnchor end = scan_wal(*wal, header, start, [](uint32_t, const WalFrame&, ByteView) { return true; }).value().end;
+    WalAnchor end =
+        scan_wal(*wal, header, start, [](uint32_t, const WalFrame&, ByteView) { return true; })
+            .value()
+            .end;
     Bytes frame(header.frame_bytes());
     store_be32(frame.data(), pgno);
     store_be32(frame.data() + 4, size_pages);
@@ -87,8 +93,8 @@ class Pair {
     store_be32(frame.data() + 20, sum.b);
     REQUIRE(wal->write_at(header.frame_offset(end.frame + 1), frame).ok());
   }
-  // What a transaction whose sync fails leaves: a commit frame that its writer does not count. It changes the table's
-  // leaf in a way that would show.
+  // What a transaction whose sync fails leaves: a commit frame that its writer does not count. It
+  // changes the table's leaf in a way that would show.
   void leave_phantom() {
     Bytes page(4096);
     std::unique_ptr<File> file = files_->open(path(), OpenMode::kReadOnly).value();
@@ -99,7 +105,8 @@ class Pair {
   uint64_t txid() { return source->position().txid.value; }
   void wait_for_trust() {
     // The poller would look again and again.
-    for (int64_t until = clock_->monotonic_ns() + 2 * ChainTrust::kAcceptedAfterNs; clock_->monotonic_ns() <= until;) {
+    for (int64_t until = clock_->monotonic_ns() + 2 * ChainTrust::kAcceptedAfterNs;
+         clock_->monotonic_ns() <= until;) {
       REQUIRE(source->poll().ok());
     }
     REQUIRE(source->poll().ok());
@@ -107,7 +114,8 @@ class Pair {
   void replicate() {
     std::vector<Bytes> records;
     while (!primary.batches().empty()) {
-      for (CapturedBatch::Item& item : primary.batches().front().items) records.push_back(std::move(item.record));
+      for (CapturedBatch::Item& item : primary.batches().front().items)
+        records.push_back(std::move(item.record));
       primary.batches().pop_front();
     }
     Status applied = copy->apply(records);
@@ -122,10 +130,12 @@ class Pair {
     Shell reader(replica.file("app.db"), true);
     CHECK(original.run("PRAGMA integrity_check;") == "ok");
     CHECK(original.run(".sha3sum") == reader.run(".sha3sum"));
-    for (auto [shell, dir] : {std::pair(&original, &primary_dir), std::pair(&reader, &replica_dir)}) {
+    for (auto [shell, dir] :
+         {std::pair(&original, &primary_dir), std::pair(&reader, &replica_dir)}) {
       std::string to = dir->file("copy.db");
       CHECK(shell->run(".backup " + to) == "");
-      uint32_t schema_version = static_cast<uint32_t>(std::stoul(shell->run("PRAGMA schema_version;")));
+      uint32_t schema_version =
+          static_cast<uint32_t>(std::stoul(shell->run("PRAGMA schema_version;")));
       CHECK(TestNode::content_checksum(to, schema_version) == source->position().checksum);
       std::remove(to.c_str());
     }
@@ -144,7 +154,8 @@ class Pair {
 
 }  // namespace
 
-TEST_CASE("a connection without an index is followed by the chain, its last commit a little later") {
+TEST_CASE(
+    "a connection without an index is followed by the chain, its last commit a little later") {
   Pair pair;
   uint64_t before = pair.txid();
   auto shell = pair.open_exclusive();
@@ -311,9 +322,11 @@ TEST_CASE("commits that the chain does not show are captured when a checkpoint h
   pair.check_equal();
 }
 
-TEST_CASE("random transactions of users that come and go, with and without an index, replicate exactly") {
+TEST_CASE(
+    "random transactions of users that come and go, with and without an index, replicate exactly") {
   uint32_t seed = std::random_device()();
-  if (const char* given = std::getenv("LITEFS_TEST_SEED")) seed = static_cast<uint32_t>(std::stoul(given));
+  if (const char* given = std::getenv("LITEFS_TEST_SEED"))
+    seed = static_cast<uint32_t>(std::stoul(given));
   std::printf("LITEFS_TEST_SEED=%u\n", seed);
   CAPTURE(seed);
   std::mt19937 random(seed);
@@ -341,7 +354,10 @@ TEST_CASE("random transactions of users that come and go, with and without an in
             shell->run("VACUUM;");
           }
           break;
-        default: shell->run("INSERT INTO t(a, b) VALUES(1, randomblob(" + std::to_string(random() % 6000) + "));"); break;
+        default:
+          shell->run("INSERT INTO t(a, b) VALUES(1, randomblob(" + std::to_string(random() % 6000) +
+                     "));");
+          break;
       }
       if (random() % 2) REQUIRE(pair.source->poll().ok());
     }

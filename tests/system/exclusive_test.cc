@@ -1,6 +1,7 @@
 // PRAGMA locking_mode=EXCLUSIVE in WAL mode, on the primary's mount, with a replica.
 #include <signal.h>
 
+#include "system/process.h"
 #include "system/system_test.h"
 
 using namespace litefs::test;
@@ -76,7 +77,9 @@ TEST_CASE("each commit in EXCLUSIVE has its position at once and is on the repli
   pair.check_quiet();
 }
 
-TEST_CASE("all that a connection in EXCLUSIVE can do is captured, through its close and the next one's work") {
+TEST_CASE(
+    "all that a connection in EXCLUSIVE can do is captured, through its close and the next one's "
+    "work") {
   Pair pair;
   App app = pair.open_exclusive();
   SUBCASE("every kind of checkpoint") {
@@ -104,7 +107,9 @@ TEST_CASE("all that a connection in EXCLUSIVE can do is captured, through its cl
     app.sql("PRAGMA journal_mode=DELETE; INSERT INTO t(v) VALUES(2); PRAGMA journal_mode=WAL");
   }
   SUBCASE("changes without right checksums") {
-    app.sql("CREATE TABLE u(a, b); CREATE INDEX i ON t(v); PRAGMA cache_size=5; PRAGMA wal_autocheckpoint=0");
+    app.sql(
+        "CREATE TABLE u(a, b); CREATE INDEX i ON t(v); PRAGMA cache_size=5; PRAGMA "
+        "wal_autocheckpoint=0");
     app.sql("BEGIN; SAVEPOINT s; INSERT INTO u VALUES(1, 2)");
     for (int i = 0; i < 200; i++) app.sql("INSERT INTO t(v) VALUES(randomblob(500))");
     app.sql("ROLLBACK TO s; RELEASE s");
@@ -152,7 +157,8 @@ TEST_CASE("EXCLUSIVE after the first look goes on with the shared index, and bac
   pair.check_quiet();
 }
 
-TEST_CASE("users that are killed leave what they committed, whichever index they and the next ones use") {
+TEST_CASE(
+    "users that are killed leave what they committed, whichever index they and the next ones use") {
   Pair pair;
   int64_t rows = 0;
   for (int round = 0; round < 12; round++) {
@@ -176,10 +182,52 @@ TEST_CASE("users that are killed leave what they committed, whichever index they
   pair.check_quiet();
 }
 
+TEST_CASE("an index that somebody else has open for reading is nobody's when its users are dead") {
+  Pair pair;
+  // A backup program, say. As it has the file open, nothing tells the node that SQLite has not.
+  auto hold_index = [&] {
+    auto holder =
+        Process::spawn({.argv = {"/bin/sh", "-c", "exec 3<\"$1\" && echo open && read line", "sh",
+                                 pair.cluster.node(0).path("db-shm")}});
+    CHECK(holder->read_line(kSoon) == "open");
+    return holder;
+  };
+  App normal = pair.cluster.open(0, "db");
+  normal.sql("INSERT INTO t(v) VALUES(1)");
+  auto before = hold_index();
+  normal.process().signal(SIGKILL);
+  normal.process().join(kSoon);
+  uint64_t txid = pair.txid();
+  App app = pair.open_exclusive();
+  for (int i = 0; i < 5; i++) app.sql("INSERT INTO t(v) VALUES(2)");
+  CHECK(pair.txid() == txid + 5);
+  auto after = hold_index();
+  for (int i = 0; i < 5; i++) app.sql("INSERT INTO t(v) VALUES(3)");
+  app.sql("PRAGMA wal_checkpoint(RESTART)");
+  for (int i = 0; i < 5; i++) app.sql("INSERT INTO t(v) VALUES(4)");
+  CHECK(pair.txid() == txid + 15);
+  app.close();
+  normal = pair.cluster.open(0, "db");
+  normal.sql("INSERT INTO t(v) VALUES(5)");
+  App other = pair.cluster.open(0, "db");
+  other.sql("INSERT INTO t(v) VALUES(6)");
+  CHECK(pair.txid() == txid + 17);
+  before->close_input();
+  after->close_input();
+  before->join(kSoon);
+  after->join(kSoon);
+  other.close();
+  normal.close();
+  pair.cluster.check_same("db");
+  pair.check_quiet();
+}
+
 TEST_CASE("a database is made by a connection in EXCLUSIVE") {
   Pair pair;
   App app = pair.cluster.open(0, "made");
-  app.sql("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  app.sql(
+      "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY "
+      "KEY, v)");
   for (int i = 0; i < 20; i++) app.sql("INSERT INTO t(v) VALUES(randomblob(2000))");
   app.sql("PRAGMA wal_checkpoint(RESTART); INSERT INTO t(v) VALUES(1)");
   app.close();
@@ -187,7 +235,9 @@ TEST_CASE("a database is made by a connection in EXCLUSIVE") {
   pair.check_quiet();
 }
 
-TEST_CASE("a node that starts while an application from before has the database in EXCLUSIVE waits for its end") {
+TEST_CASE(
+    "a node that starts while an application from before has the database in EXCLUSIVE waits for "
+    "its end") {
   Pair pair;
   App app = pair.open_exclusive();
   app.sql("PRAGMA synchronous=OFF; PRAGMA wal_autocheckpoint=0; INSERT INTO t(v) VALUES(1)");
