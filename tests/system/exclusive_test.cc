@@ -186,9 +186,10 @@ TEST_CASE("an index that somebody else has open for reading is nobody's when its
   Pair pair;
   // A backup program, say. As it has the file open, nothing tells the node that SQLite has not.
   auto hold_index = [&] {
-    auto holder =
-        Process::spawn({.argv = {"/bin/sh", "-c", "exec 3<\"$1\" && echo open && read line", "sh",
-                                 pair.cluster.node(0).path("db-shm")}});
+    SpawnOptions options;
+    options.argv = {"/bin/sh", "-c", "exec 3<\"$1\" && echo open && read line", "sh",
+                    pair.cluster.node(0).path("db-shm")};
+    auto holder = Process::spawn(options);
     CHECK(holder->read_line(kSoon) == "open");
     return holder;
   };
