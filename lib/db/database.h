@@ -160,7 +160,7 @@ class Database {
   // log is synced too when the application syncs. Not urgent: the caller is a reader, who in chain mode waits up to
   // kHeldCommitMaxNs for a commit that does not count yet.
   Status drain(bool urgent);
-  // As drain(), for the poller: answers whether anything was new; never waits for a torn header.
+  // As drain(), for the poller: answers whether anything was new, or will be in a moment; never waits for a torn header.
   Result<bool> poll();
   // An application synced a file of this database: what is captured from now on is worth a sync.
   void note_application_sync() { application_syncs_ = true; }

@@ -100,7 +100,8 @@ Result<bool> Database::poll() {
   MutexLock lock(mutex_);
   if (is_replica_) return false;
   TRY(usable());
-  return drain_locked(false);
+  const bool any = TRY(drain_locked(false));
+  return any || tail_->holds_commit();
 }
 
 // Patient: for somebody who is about to let a checkpoint take effect.

@@ -92,7 +92,7 @@ class WalTail {
   // Delivers what has been published since the anchor. kDiverged when the published history does not continue the
   // delivered one.
   Result<Outcome> drain(const Deliver& deliver, const DrainOptions& options);
-  // Whether the last drain left a commit at the chain's end that does not count yet.
+  // Whether the last drain left a commit at the chain's end that will count in a moment, or did not look for one.
   bool holds_commit() const { return holds_commit_; }
 
   // Without an index: pages of frames that the WAL's user has written behind the chain's last commit. Most are what a

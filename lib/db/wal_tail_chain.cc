@@ -33,7 +33,10 @@ Status WalTail::look_at_anchor(TailInput& input) {
 Result<WalTail::Outcome> WalTail::deliver_chain(const WalAnchor& from, const Deliver& deliver,
                                                 const DrainOptions& options) {
   const int64_t began_ns = clock_.monotonic_ns();
-  if (!options.patient && began_ns < chain_not_before_ns_) return Outcome::kIdle;
+  if (!options.patient && began_ns < chain_not_before_ns_) {
+    holds_commit_ = true;
+    return Outcome::kIdle;
+  }
   uint8_t header[kWalFrameHeaderBytes];
   size_t n = TRY(wal_->read_at(header_.frame_offset(from.frame + 1), header));
   if (n != sizeof header || load_salts(header + 8) != header_.salts) return Outcome::kIdle;
@@ -73,8 +76,10 @@ Result<WalTail::Outcome> WalTail::deliver_chain(const WalAnchor& from, const Del
     if (is_long) chain_not_before_ns_ = now_ns + kRestFactor * (now_ns - began_ns);
     return outcome;
   }
-  holds_commit_ = !trust_.accepts(end, options.chain_end, options.syncing, now_ns);
-  if (holds_commit_) return outcome;
+  if (!trust_.accepts(end, options.chain_end, options.syncing, now_ns)) {
+    holds_commit_ = !trust_.refuses(end) && !options.syncing;
+    return outcome;
+  }
   TRY(deliver_one(frames, pages, size_after, end, deliver));
   return Outcome::kDelivered;
 }

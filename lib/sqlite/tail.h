@@ -71,6 +71,8 @@ class ChainTrust {
   // Whether the commit that ends at `end`, the last of the chain, counts. `syncing`: a sync of the WAL is going on,
   // whose outcome will be told by another call.
   bool accepts(const WalAnchor& end, ChainEnd what, bool syncing, int64_t now_ns);
+  // Whether its sync has failed: it does not come to count by waiting.
+  bool refuses(const WalAnchor& end) const { return refused_ == end; }
   // The next user of the WAL recovers it by the chain alone, so that a refused commit becomes one.
   void new_user() { refused_.reset(); }
 
