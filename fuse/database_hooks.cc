@@ -37,7 +37,10 @@ Status DatabaseHooks::refused(const FileName& file, Status status) {
 
 void DatabaseHooks::before_open(const Opening& opening, std::function<void(Status)> done) {
   if (node_.is_primary()) {
-    done(refused(opening.file, may_open_on_primary(opening)));
+    Status allowed = refused(opening.file, may_open_on_primary(opening));
+    const bool begins_wal = opening.file.kind == FileKind::kWal && opening.write;
+    if (!allowed.ok() || !begins_wal) return done(allowed);
+    open_wal_on_primary(opening, std::move(done));
   } else {
     open_on_replica(opening, std::move(done));
   }
@@ -55,6 +58,26 @@ Status DatabaseHooks::may_open_on_primary(const Opening& opening) {
   if (info.state == DatabaseState::kStopped) return Error(ErrorCode::kIo, "'" + name + "' is stopped: " + info.detail);
   if (info.state == DatabaseState::kReady) return {};
   return Error(ErrorCode::kBusy, "'" + name + "' is " + std::string(database_state_name(info.state)) + ": " + info.detail);
+}
+
+// Who opens -wal under locking_mode=EXCLUSIVE uses no wal-index. The one that was in use may be a killed process's: the
+// kernel tells of its end only some time later, and until then it would be taken for everybody's.
+void DatabaseHooks::open_wal_on_primary(const Opening& opening, std::function<void(Status)> done) {
+  std::shared_ptr<Database> database = node_.store().find(opening.file.database);
+  Mount* mount = mount_;
+  if (!database || !mount || !database->index_may_be_in_use()) return done({});
+  const uint64_t opens = database->index_opens();
+  if (opening.create) {
+    // The index of a WAL that is gone. (And the mount must not be asked: the kernel has the directory locked.)
+    database->note_index_unused(opens);
+    return done({});
+  }
+  auto answered = [database, opens, done](const Result<bool>& used) {
+    if (!used.ok()) return done(used.error());
+    if (!used.value()) database->note_index_unused(opens);
+    done({});
+  };
+  mount->client().ask_index_in_use(opening.file.database, answered);
 }
 
 void DatabaseHooks::open_on_replica(const Opening& opening, std::function<void(Status)> done) {
@@ -101,12 +124,13 @@ void DatabaseHooks::database_changed(const std::string& name) {
   for (auto& done : ready) done(answer);
 }
 
-void DatabaseHooks::opened(const FileName& file, bool passed_through) {
+void DatabaseHooks::opened(const FileName& file, const HowOpened& how) {
   if (!node_.is_primary() || file.kind == FileKind::kJournal) return;
   std::shared_ptr<Database> database = node_.store().find(file.database);
   if (!database) return;
-  if (file.kind == FileKind::kDatabase) return database->set_writes_unseen(passed_through);
-  Status attached = database->tail_opened(file.kind == FileKind::kShm);
+  if (file.kind == FileKind::kDatabase) return database->set_writes_unseen(how.passed_through);
+  if (!how.write) return;
+  Status attached = file.kind == FileKind::kShm ? database->index_opened() : database->tail_opened(false);
   if (!attached.ok()) log_.error("cannot follow a WAL").kv("database", file.database).error(attached.error());
   node_.follow_tail(std::move(database));
 }
@@ -170,7 +194,7 @@ Status DatabaseHooks::before_resize(const FileName& file, uint64_t size_bytes) {
       TRY(refused(file, database->capture_file()));
       database->journal_gone();
       return {};
-    case FileKind::kShm: return {};
+    case FileKind::kShm: return refused(file, database->index_begins(size_bytes));
   }
   return {};
 }
@@ -180,11 +204,15 @@ Status DatabaseHooks::before_sync(const FileName& file) {
   std::shared_ptr<Database> database = node_.store().find(file.database);
   if (!database) return {};
   database->note_application_sync();
+  if (file.kind == FileKind::kWal) database->wal_sync_begins();
   if (file.kind != FileKind::kDatabase) return {};
-  return refused(file, database->drain(true));
+  return refused(file, database->before_database_sync());
 }
 
-void DatabaseHooks::after_sync(const FileName&, const Status&) {}
+void DatabaseHooks::after_sync(const FileName& file, const Status& synced) {
+  if (!node_.is_primary() || file.kind != FileKind::kWal) return;
+  if (std::shared_ptr<Database> database = node_.store().find(file.database)) database->wal_sync_ended(synced);
+}
 
 Status DatabaseHooks::before_unlink(const FileName& file) {
   Status why;

@@ -24,7 +24,7 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
 
   // MountHooks
   void before_open(const Opening& opening, std::function<void(Status)> done) override;
-  void opened(const FileName& file, bool passed_through) override;
+  void opened(const FileName& file, const HowOpened& how) override;
   void closed(const FileName& file) override;
   Status before_write(const FileName& file, uint64_t offset_bytes, ByteView data) override;
   Status before_resize(const FileName& file, uint64_t size_bytes) override;
@@ -46,6 +46,7 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
 
  private:
   Status may_open_on_primary(const Opening& opening);
+  void open_wal_on_primary(const Opening& opening, std::function<void(Status)> done);
   void open_on_replica(const Opening& opening, std::function<void(Status)> done);
   std::shared_ptr<Database> started(const FileName& file, Status* why);
   Status refused(const FileName& file, Status status);

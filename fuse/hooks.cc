@@ -15,7 +15,7 @@ constexpr Suffix kSuffixes[] = {
 class NoHooks final : public MountHooks {
  public:
   void before_open(const Opening&, std::function<void(Status)> done) override { done(Status()); }
-  void opened(const FileName&, bool) override {}
+  void opened(const FileName&, const HowOpened&) override {}
   void closed(const FileName&) override {}
   Status before_write(const FileName&, uint64_t, ByteView) override { return {}; }
   Status before_resize(const FileName&, uint64_t) override { return {}; }

@@ -48,9 +48,12 @@ class MountHooks {
     uint32_t pid = 0;     // the application's thread, as the mounting process numbers it
   };
   virtual void before_open(const Opening& opening, std::function<void(Status)> done) = 0;
-  // The file has been opened, by whomever; called before the kernel gets its answer. passed_through: what is written to
-  // it will not be seen.
-  virtual void opened(const FileName& file, bool passed_through) = 0;
+  // The file has been opened, by whomever; called before the kernel gets its answer.
+  struct HowOpened {
+    bool write = false;           // so that it may be written
+    bool passed_through = false;  // and what is written to it will not be seen
+  };
+  virtual void opened(const FileName& file, const HowOpened& how) = 0;
   // The last open file of this name was closed; those that were unlinked under this name count too. The kernel
   // tells of a close some time after it. Files that are open when the mount stops are never told of.
   // opened and closed of one name come one after the other, never at the same time.

@@ -67,6 +67,20 @@ Status set_lock(int fd, uint64_t start, uint64_t length, LockKind kind, const st
   return errno_error(errno, "locking " + what);
 }
 
+// The name may be unlinked or made anew at any moment: no process has the index of a name that is not there.
+Result<bool> index_in_use(const std::string& path) {
+  Descriptor fd(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid() && errno == ENOENT) return false;
+  if (!fd.valid()) return errno_error(errno, "opening " + path + " through the mount");
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(kDmsByte);
+  lock.l_len = 1;
+  if (fcntl(fd.get(), F_OFD_GETLK, &lock) != 0) return errno_error(errno, "asking for locks on " + path);
+  return lock.l_type != F_UNLCK;
+}
+
 MountClient::Answer stat_past_caches(const std::string& path) {
   struct statx info;
   if (statx(AT_FDCWD, path.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) != 0) {
@@ -234,6 +248,14 @@ Result<std::unique_ptr<LockDoor>> MountClient::lock_door(const std::string& name
   auto door = std::make_unique<Door>(state_, id, name);
   TRY(door->open());
   return std::unique_ptr<LockDoor>(std::move(door));
+}
+
+void MountClient::ask_index_in_use(const std::string& name,
+                                   std::function<void(const Result<bool>&)> done) {
+  Status posted = state_->post([name, done](State& state) {
+    done(index_in_use(state.mount_dir + "/" + name + "-shm"));
+  });
+  if (!posted.ok()) done(posted.error());
 }
 
 Result<MountClient::Answer> MountClient::probe(const std::string& path,

@@ -18,6 +18,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -48,6 +49,10 @@ class MountClient {
   // kNotFound: no such database. The door's files are closed, and its locks with them, when it is
   // destroyed.
   Result<std::unique_ptr<LockDoor>> lock_door(const std::string& name);
+
+  // Asks, without waiting for it, whether any process has the wal-index of database `name` open: whether its DMS byte
+  // is locked (sqlite/locks.h). `done` is called once, on this client's thread or at once, and does not wait.
+  void ask_index_in_use(const std::string& name, std::function<void(const Result<bool>&)> done);
 
   // Asks whoever serves `path` for its attributes, past all caches. The errno, 0 for success, and
   // the device it is on.

@@ -113,7 +113,8 @@ class Operations {
   int open_node(const OpenRequest& open, OpenReply* reply);
   int create_node(const OpenRequest& open, CreateReply* reply, uint64_t* id);
   // With the name's mutex held.
-  int open_locked(NameState& name, NodeView view, OpenReply* reply) REQUIRES(name.mutex);
+  int open_locked(NameState& name, NodeView view, bool write, OpenReply* reply)
+      REQUIRES(name.mutex);
   int open_backing(const NodeView& view, std::shared_ptr<const BackingFile>* file);
   int make_file(const OpenRequest& open, struct stat* info);
   void close_one(uint64_t id);

@@ -183,7 +183,7 @@ int Operations::open_node(const OpenRequest& open, OpenReply* reply) {
   MutexLock lock(name.mutex);
   // Again: it may have been unlinked, or opened, until now.
   view = parts_.nodes.find(open.node);
-  return view ? open_locked(name, *view, reply) : ESTALE;
+  return view ? open_locked(name, *view, writes(open.flags), reply) : ESTALE;
 }
 
 int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_t* id) {
@@ -195,7 +195,7 @@ int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_
   if (error) return error;
   NodeView view = parts_.nodes.look_up(state, FileIdentity::of(info));
   *id = view.node.id;
-  error = open_locked(name, view, &reply->open);
+  error = open_locked(name, view, writes(open.flags), &reply->open);
   if (error) {
     forget(*id, 1);
     return error;
@@ -221,7 +221,7 @@ int Operations::make_file(const OpenRequest& open, struct stat* info) {
   return error;
 }
 
-int Operations::open_locked(NameState& name, NodeView view, OpenReply* reply) {
+int Operations::open_locked(NameState& name, NodeView view, bool write, OpenReply* reply) {
   if (!view.file) {
     if (view.unlinked) return ESTALE;
     int error = open_backing(view, &view.file);
@@ -230,7 +230,7 @@ int Operations::open_locked(NameState& name, NodeView view, OpenReply* reply) {
   std::optional<bool> keep_cache = parts_.nodes.add_open(view.node.id, view.file);
   if (!keep_cache) return ESTALE;
   ++name.open_files;
-  parts_.hooks.opened(name.file, view.file->mode() == IoMode::kPassthrough);
+  parts_.hooks.opened(name.file, {.write = write, .passed_through = view.file->mode() == IoMode::kPassthrough});
   fill_open_reply(*view.file, *keep_cache, reply);
   return 0;
 }

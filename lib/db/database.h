@@ -155,13 +155,29 @@ class Database {
 
   // ---- capture, on a primary: called by the front ends before they let a request take effect ----
 
-  // An application has opened -wal, or -shm; or nobody has -shm open any more.
+  // An application has opened -wal so that it may write there, or uses -shm (SQLite opens -wal first); or nobody has
+  // -shm open any more. An index is taken to be in use from the one to the other, unless note_index_unused() comes
+  // between.
   Status tail_opened(bool shm);
   void index_closed();
+  // What tail_opened(true) is for who sees the requests. An application has opened -shm: what it holds is no index yet,
+  // but may look like one, left by killed processes. It is about to truncate it, as SQLite does where nobody else uses
+  // it: from here on it is one. (Truncates it, so that nothing old is read before the application's own call.)
+  Status index_opened();
+  Status index_begins(uint64_t size_bytes);
+  // Whether an index may be in use, and how often -shm was opened until now: for who finds out, before -wal is opened,
+  // that no process has the index locked any more (kDmsByte). Never waits, so that threads that must not may call it.
+  bool index_may_be_in_use() const { return index_may_be_in_use_; }
+  uint64_t index_opens() const { return index_opens_; }
+  void note_index_unused(uint64_t opens) { unused_at_opens_ = opens; }
+  // Around an application's sync of -wal.
+  void wal_sync_begins() { ++wal_syncs_; }
+  void wal_sync_ended(const Status& synced);
   // Captures everything that is committed now. `urgent`: the caller is about to let a checkpoint take effect; the
-  // log is synced too when the application syncs.
+  // log is synced too when the application syncs. Not urgent: the caller is a reader, who in chain mode waits up to
+  // kHeldCommitMaxNs for a commit that does not count yet.
   Status drain(bool urgent);
-  // As drain(), for the poller: answers whether anything was new; never waits for a torn header.
+  // As drain(), for the poller: answers whether anything was new, or will be in a moment; never waits for a torn header.
   Result<bool> poll();
   // An application synced a file of this database: what is captured from now on is worth a sync.
   void note_application_sync() {
@@ -181,6 +197,7 @@ class Database {
   // Before an application's write or truncation of the database file itself. kReadOnly: no journal protects it.
   Status before_database_write(uint64_t offset_bytes, ByteView data);
   Status before_database_resize(uint64_t size_bytes);
+  Status before_database_sync();
   // The application deletes the database: a drop record, then the files' own removal is the caller's.
   Status drop();
   void removed();  // its file is gone
@@ -302,8 +319,16 @@ class Database {
   // The same, by comparing the whole file.
   Status capture_file_locked() REQUIRES(mutex_);
   Status capture_pages(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
-  Status compare_live() REQUIRES(mutex_);
+  // Against pages as they are at a size.
+  Status compare_live(Pgno size_after) REQUIRES(mutex_);
   void begin_batch() REQUIRES(mutex_);
+
+  // -- chain mode (database_chain.cc)
+  Result<bool> drain_with(const WalTail::DrainOptions& options) REQUIRES(mutex_);
+  Status drain_for_reader();
+  void set_index_in_use(bool in_use) REQUIRES(mutex_);
+  Status resynchronise(const Error& why) REQUIRES(mutex_);
+  Status compare_unchained(std::optional<uint64_t> new_size_bytes);
 
   // -- recovery (database_recover.cc)
   // The database's files as a crash left them: the WAL's committed frames over the database file.
@@ -417,6 +442,10 @@ class Database {
   Bytes page_ GUARDED_BY(mutex_);
   Bytes previous_ GUARDED_BY(mutex_);
   std::atomic<bool> application_syncs_{false};
+  std::atomic<bool> index_may_be_in_use_{false};
+  std::atomic<uint64_t> index_opens_{0};             // written under mutex_
+  std::atomic<uint64_t> unused_at_opens_{UINT64_MAX};  // note_index_unused, until -wal is opened
+  std::atomic<int> wal_syncs_{0};
   std::atomic<bool> journal_active_{false};
   std::atomic<bool> transaction_synced_{false};  // the journal or the file since the journal's last end
   std::atomic<bool> writes_unseen_{false};

@@ -12,6 +12,8 @@ constexpr size_t kBatchBytes = 256u << 10;
 // A record beyond this is written to the log in pieces and never held in memory.
 constexpr size_t kLargeRecordBytes = 1u << 20;
 
+constexpr int kTornReadsMax = 10;
+
 LocalNote note_of(const WalAnchor& anchor) {
   LocalNote note{};
   anchor.store(note.data());
@@ -33,20 +35,6 @@ void Database::begin_batch() {
   batch_.page_size = control_->state().page_size;
   batch_.anchor = current.anchor;
   batch_.commits.before = current.position;
-}
-
-Status Database::tail_opened(bool shm) {
-  MutexLock lock(mutex_);
-  if (is_replica_ || !started_) return {};
-  // A name that leads to a new file: the old one was drained when it was unlinked.
-  TRY(tail_->refresh());
-  if (shm) tail_->set_index_in_use(true);
-  return {};
-}
-
-void Database::index_closed() {
-  MutexLock lock(mutex_);
-  if (!is_replica_ && started_) tail_->set_index_in_use(false);
 }
 
 void Database::tail_unlinked() {
@@ -95,12 +83,13 @@ int Database::wal_descriptor() {
 }
 
 Status Database::drain(bool urgent) {
+  if (!urgent) return drain_for_reader();
   MutexLock lock(mutex_);
-  if (is_replica_ || (urgent && env_.skip_drains)) return {};
+  if (is_replica_ || env_.skip_drains) return {};
   TRY(usable());
   Result<bool> drained = drain_locked(true);
   if (!drained.ok()) return drained.error();
-  if (urgent && application_syncs_) {
+  if (application_syncs_) {
     // The checkpoint that follows makes the WAL overwritable; what SQLite made durable there must be so here.
     TRY(sync_log());
   }
@@ -117,21 +106,31 @@ Result<bool> Database::poll() {
   MutexLock lock(mutex_);
   if (is_replica_) return false;
   TRY(usable());
-  return drain_locked(false);
+  const bool any = TRY(drain_locked(false));
+  return any || tail_->holds_commit();
 }
 
+// Patient: for somebody who is about to let a checkpoint take effect.
 Result<bool> Database::drain_locked(bool patient) {
+  return drain_with({patient, patient ? ChainEnd::kSettled : ChainEnd::kUnknown, wal_syncs_ > 0});
+}
+
+Result<bool> Database::drain_with(const WalTail::DrainOptions& options) {
   begin_batch();
   Result<WalTail::Outcome> outcome = tail_->drain(
       [this](const WalTail::Transaction& transaction) NO_THREAD_SAFETY_ANALYSIS {
         return capture_transaction(transaction);
       },
-      patient);
+      options);
   if (!outcome.ok()) {
     // What was captured before the error counts.
     Status flushed = forget_batch(flush_batch());
     if (!flushed.ok()) return flushed.error();
     ErrorCode code = outcome.error().code();
+    if (code == ErrorCode::kDiverged && started_) {
+      TRY(forget_batch(resynchronise(outcome.error())));
+      return true;
+    }
     if (code == ErrorCode::kDiverged || code == ErrorCode::kCorrupt) return stop_with(outcome.error());
     TRY(forget_batch(outcome.error()));
   }
@@ -144,9 +143,9 @@ Result<bool> Database::drain_locked(bool patient) {
   }
   if (suspect_) {
     suspect_ = false;
-    TRY(forget_batch(compare_live()));
+    TRY(forget_batch(compare_live(control_->state().current.size_pages)));
   }
-  if (outcome.value() == WalTail::Outcome::kWait && patient) {
+  if (outcome.value() == WalTail::Outcome::kWait && options.patient) {
     return Error(ErrorCode::kTimedOut, paths_.shm() + " stays without a valid header");
   }
   return outcome.value() == WalTail::Outcome::kDelivered;
@@ -199,13 +198,16 @@ Status Database::capture_transaction(const WalTail::Transaction& transaction) {
 // The image that the page had before, where it can still be had: its hash must be the captured one.
 Result<ByteView> Database::previous_image(Pgno pgno, Checksum expected, size_t page_size) {
   previous_.resize(page_size);
-  if (!TRY(read_current_page(pgno, previous_))) return ByteView();
-  if (pgno == 1) mask_local_bytes(previous_);
-  Checksum found = page_hash(pgno, previous_);
-  if (found == expected) return ByteView(previous_);
-  // A partial checkpoint may have moved a newer, published frame over it. Anything else means that the file
-  // changed without a frame that we saw.
-  if (!suspect_ && !TRY(tail_->holds_image(pgno, found))) suspect_ = true;
+  for (int i = 0; i < kTornReadsMax; ++i) {
+    if (!TRY(read_current_page(pgno, previous_))) return ByteView();
+    if (pgno == 1) mask_local_bytes(previous_);
+    Checksum found = page_hash(pgno, previous_);
+    if (found == expected) return ByteView(previous_);
+    // A partial checkpoint may have moved a newer, published frame over it, or be about it (the kernel does not keep
+    // a read from seeing half of a write). Anything else means that the file changed without a frame that we saw.
+    if (suspect_ || TRY(tail_->holds_image(pgno, found))) return ByteView();
+  }
+  suspect_ = true;
   return ByteView();
 }
 
@@ -344,13 +346,13 @@ Status Database::settle_batch() {
 // The database differs from what was captured and no frame explains it: every page is compared, and the difference
 // becomes a transaction of its own. Writers go on meanwhile; a page with a frame that is not captured yet is left
 // to that frame.
-Status Database::compare_live() {
+Status Database::compare_live(Pgno size_after) {
   env_.log.error("the database changed outside of its WAL; comparing all pages").kv("database", name());
   begin_batch();
   const ControlState& state = control_->state();
   NewPages pages;
   pages.page_size = state.page_size;
-  pages.size_after = state.current.size_pages;
+  pages.size_after = size_after;
   for (Pgno pgno = 1; pgno <= pages.size_after; ++pgno) {
     if (pgno == lock_page(pages.page_size)) continue;
     page_.resize(pages.page_size);
@@ -363,7 +365,7 @@ Status Database::compare_live() {
     if (!TRY(read_current_page(pages.pgnos[index], out))) std::memset(out.data(), 0, out.size());
     return {};
   };
-  TRY(record_changes(pages, state.current.anchor));
+  TRY(record_changes(pages, tail_->anchor()));
   TRY(flush_batch());
   env_.log.warning("pages that differed are a transaction now").kv("database", name()).kv("pages", pages.pgnos.size());
   return {};

@@ -73,7 +73,13 @@ Status Database::before_database_resize(uint64_t size_bytes) {
       return Error(ErrorCode::kReadOnly, "'" + name() + "' would be cut below its committed size without a journal");
     }
   }
-  return drain(true);
+  TRY(drain(true));
+  return compare_unchained(size_bytes);
+}
+
+Status Database::before_database_sync() {
+  TRY(drain(true));
+  return compare_unchained(std::nullopt);
 }
 
 void Database::journal_gone() {

@@ -1,16 +1,14 @@
-#include "db/wal_tail.h"
-
 #include <algorithm>
 #include <chrono>
 #include <thread>
 
 #include "changelog/page_codec.h"
+#include "db/wal_tail_frames.h"
 #include "sqlite/header.h"
 
 namespace litefs {
 namespace {
 
-constexpr size_t kReadBytes = 256u << 10;
 // A writer publishes a header in well under a microsecond; a recovery takes as long as its WAL is large.
 constexpr int64_t kPatienceNs = 20'000'000;
 constexpr auto kRereadAfter = std::chrono::microseconds(30);
@@ -28,51 +26,6 @@ std::optional<WalFrame> published_frame(ByteView frame, WalChecksum& running) {
 }
 
 }  // namespace
-
-// A window of frames read from the WAL, and the generation they are of.
-class WalTail::Frames {
- public:
-  Frames(File& wal, const WalHeader& header, Bytes& buffer) : wal_(wal), header_(header), buffer_(buffer) {
-    size_t frames = std::max<size_t>(1, kReadBytes / header.frame_bytes());
-    if (buffer_.size() < frames * header.frame_bytes()) buffer_.resize(frames * header.frame_bytes());
-    capacity_ = static_cast<uint32_t>(buffer_.size() / header.frame_bytes());
-  }
-
-  // The frame, read with those behind it up to `last`; nothing where the file ends before its end. Frames from
-  // `keep_from` on stay in the window where they take no more than half of it.
-  Result<std::optional<ByteView>> get(uint32_t frame, uint32_t last, uint32_t keep_from) {
-    if (frame < first_ || frame >= first_ + count_) {
-      uint32_t kept = 0;
-      if (frame == first_ + count_ && keep_from >= first_ && keep_from < frame &&
-          frame - keep_from <= capacity_ / 2) {
-        kept = frame - keep_from;
-        std::memmove(buffer_.data(), at(keep_from), kept * header_.frame_bytes());
-      }
-      uint32_t want = std::min(capacity_ - kept, last - frame + 1);
-      MutableByteView out(buffer_.data() + kept * header_.frame_bytes(), want * header_.frame_bytes());
-      size_t got = TRY(wal_.read_at(header_.frame_offset(frame), out));
-      first_ = frame - kept;
-      count_ = kept + static_cast<uint32_t>(got / header_.frame_bytes());
-      if (frame >= first_ + count_) return std::optional<ByteView>();
-    }
-    return std::optional<ByteView>(ByteView(at(frame), header_.frame_bytes()));
-  }
-
-  File& wal() { return wal_; }
-  const WalHeader& header() const { return header_; }
-  uint32_t first() const { return first_; }
-  ByteView window() const { return ByteView(buffer_.data(), count_ * header_.frame_bytes()); }
-
- private:
-  uint8_t* at(uint32_t frame) { return buffer_.data() + (frame - first_) * header_.frame_bytes(); }
-
-  File& wal_;
-  const WalHeader& header_;
-  Bytes& buffer_;
-  uint32_t capacity_ = 0;
-  uint32_t first_ = 1;
-  uint32_t count_ = 0;
-};
 
 Status WalTail::Transaction::read(const Page& page, MutableByteView out) const {
   size_t frame_bytes = header_->frame_bytes();
@@ -111,6 +64,7 @@ Status WalTail::refresh() {
 void WalTail::forget() {
   wal_.reset();
   shm_.reset();
+  index_in_use_ = false;
   map_.clear();
   map_valid_ = true;
   header_ = WalHeader();
@@ -159,11 +113,14 @@ Result<TailInput> WalTail::look() {
       input.index = last_index_;
     }
   }
+  if (!input.index_in_use) TRY(look_at_anchor(input));
   return input;
 }
 
-Result<WalTail::Outcome> WalTail::drain(const Deliver& deliver, bool patient) {
-  int64_t give_up_ns = patient ? clock_.monotonic_ns() + kPatienceNs : 0;
+Result<WalTail::Outcome> WalTail::drain(const Deliver& deliver, const DrainOptions& options) {
+  int64_t give_up_ns = options.patient ? clock_.monotonic_ns() + kPatienceNs : 0;
+  holds_commit_ = false;
+  unchecked_frames_ = 0;
   for (;;) {
     TailInput input = TRY(look());
     TailDecision decision = decide_tail(input);
@@ -172,10 +129,10 @@ Result<WalTail::Outcome> WalTail::drain(const Deliver& deliver, bool patient) {
       case TailAction::kMismatch:
         return Error(ErrorCode::kDiverged, paths_.wal() + ": " + decision.why);
       case TailAction::kWait:
-        if (!patient || clock_.monotonic_ns() >= give_up_ns) return Outcome::kWait;
+        if (!options.patient || clock_.monotonic_ns() >= give_up_ns) return Outcome::kWait;
         std::this_thread::sleep_for(kRereadAfter);
         continue;
-      case TailAction::kFollowChain: decision.to_frame = UINT32_MAX; [[fallthrough]];
+      case TailAction::kFollowChain:
       case TailAction::kDeliver: {
         TRY(build_map());
         if (input.wal->salts != anchor_.salts) {
@@ -183,30 +140,28 @@ Result<WalTail::Outcome> WalTail::drain(const Deliver& deliver, bool patient) {
           map_.clear();
         }
         header_ = *input.wal;
-        return deliver_frames(decision, deliver);
+        if (decision.action == TailAction::kFollowChain) return deliver_chain(decision.from, deliver, options);
+        return deliver_published(decision, deliver);
       }
     }
   }
 }
 
-Result<WalTail::Outcome> WalTail::deliver_frames(const TailDecision& decision, const Deliver& deliver) {
-  const bool bounded = decision.action == TailAction::kDeliver;
+Result<WalTail::Outcome> WalTail::deliver_published(const TailDecision& decision, const Deliver& deliver) {
   Frames frames(*wal_, header_, buffer_);
   WalChecksum running = decision.from.checksum;
   uint32_t first = decision.from.frame + 1;  // of the transaction being read
-  unchecked_frames_ = 0;
   std::vector<Transaction::Page> pages;
   Outcome outcome = Outcome::kIdle;
-  for (uint32_t at = first; at != 0 && at <= decision.to_frame; ++at) {
+  for (uint32_t at = first; at <= decision.to_frame; ++at) {
     std::optional<ByteView> bytes = TRY(frames.get(at, decision.to_frame, first));
     std::optional<WalFrame> frame;
     if (bytes) frame = WalFrame::verify(header_, *bytes, running);
-    if (bytes && !frame && bounded) {
+    if (bytes && !frame) {
       frame = published_frame(*bytes, running);
       if (frame) ++unchecked_frames_;
     }
     if (!frame) {
-      if (!bounded) break;
       return Error(ErrorCode::kCorrupt, paths_.wal() + ": frame " + std::to_string(at) + " of " +
                                             std::to_string(decision.to_frame) +
                                             " published ones does not verify");
@@ -214,13 +169,13 @@ Result<WalTail::Outcome> WalTail::deliver_frames(const TailDecision& decision, c
     pages.push_back({frame->pgno, at});
     if (frame->commit_size == 0) continue;
     // SQLite goes on from the index's checksum, whatever the frames' own say.
-    if (bounded && at == decision.to_frame && unchecked_frames_ > 0) running = decision.expected;
+    if (at == decision.to_frame && unchecked_frames_ > 0) running = decision.expected;
     TRY(deliver_one(frames, pages, frame->commit_size, WalAnchor{header_.salts, at, running}, deliver));
     outcome = Outcome::kDelivered;
     pages.clear();
     first = at + 1;
   }
-  if (bounded && !(running == decision.expected)) {
+  if (!(running == decision.expected)) {
     return Error(ErrorCode::kCorrupt, paths_.wal() + ": the checksum at frame " +
                                           std::to_string(decision.to_frame) + " is not the wal-index's");
   }
@@ -285,7 +240,15 @@ Status WalTail::for_each_delivered_page(const std::function<Status(Pgno)>& visit
   return map_.for_each(visit);
 }
 
+Result<uint32_t> WalTail::frames_in_file(const WalHeader& header) {
+  FileInfo info = TRY(wal_->info());
+  if (info.size_bytes < kWalHeaderBytes) return 0u;
+  return static_cast<uint32_t>((info.size_bytes - kWalHeaderBytes) / header.frame_bytes());
+}
+
 Result<bool> WalTail::published_beyond(Pgno pgno) {
+  // Without an index nobody but the WAL's one user checkpoints, and only behind the drain that has this page.
+  if (follows_chain()) return false;
   std::optional<WalHeader> header = TRY(read_wal_header());
   std::optional<WalIndexHeader> index = TRY(read_index_header());
   if (!header || !index || index->salts != header->salts) return false;
@@ -298,20 +261,13 @@ Result<bool> WalTail::published_beyond(Pgno pgno) {
   return false;
 }
 
+// A checkpoint moves nothing but committed frames of this generation, so those that are more do no harm.
 Result<bool> WalTail::holds_image(Pgno pgno, Checksum hash) {
   std::optional<WalHeader> header = TRY(read_wal_header());
-  std::optional<WalIndexHeader> index = TRY(read_index_header());
   if (!header) return false;
-  uint32_t max_frame = 0;
-  if (index && index->salts == header->salts) {
-    max_frame = index->max_frame;
-  } else if (!index_in_use_) {
-    // A recovery: whatever the file has.
-    FileInfo info = TRY(wal_->info());
-    max_frame = static_cast<uint32_t>((info.size_bytes - kWalHeaderBytes) / header->frame_bytes());
-  }
+  const uint32_t last = TRY(frames_in_file(*header));
   Bytes page(header->page_size);
-  for (uint32_t frame = 1; frame <= max_frame; ++frame) {
+  for (uint32_t frame = 1; frame <= last; ++frame) {
     uint8_t bytes[4];
     TRY(wal_->read_exactly(header->frame_offset(frame), bytes));
     if (load_be32(bytes) != pgno) continue;

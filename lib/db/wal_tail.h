@@ -6,6 +6,10 @@
 // hands over whole transactions. Between two reads it
 // remembers its anchor, which moves only with delivered transactions.
 //
+// Where no index is in use it follows the chain of frame checksums (tail.h). What SQLite 3.40 commits without right
+// checksums (published_frame again) it cannot see there: for_each_unchained_page() tells which pages those may be,
+// and its owner compares them when a checkpoint has moved them.
+//
 // Promise: given that drain() is called before every complete checkpoint takes effect and before -wal or -shm are
 // unlinked, every transaction is delivered once, in commit order, with the pages that its last frames hold.
 // Thread rule: the owner serialises (the database's capture mutex).
@@ -59,6 +63,12 @@ class WalTail {
     kWait,       // the files were between two states for too long: try again
   };
 
+  struct DrainOptions {
+    bool patient = false;  // re-reads torn headers for up to a few milliseconds before it answers kWait
+    ChainEnd chain_end = ChainEnd::kUnknown;
+    bool syncing = false;  // a sync of the WAL is going on
+  };
+
   WalTail(FileSystem& files, Clock& clock, const DatabasePaths& paths);
 
   // (Re)opens -wal and -shm when the names lead to other files than those it holds, or to none. What the old
@@ -68,16 +78,28 @@ class WalTail {
   void forget();
 
   void set_index_in_use(bool in_use) { index_in_use_ = in_use; }
+  // -shm has been unlinked and not been made anew: SQLite's last close does that before it unlinks -wal.
+  bool index_unlinked();
+  // Somebody opens the WAL anew, and recovers it where no index is in use.
+  void new_user() { trust_.new_user(); }
+  bool follows_chain() const { return !index_in_use_ || !shm_; }
   // For a recovery: what the index said before it was taken away. Its frames were published, whatever their
   // checksums say; the chain is followed behind them.
   void set_last_index(const std::optional<WalIndexHeader>& index) { last_index_ = index; }
   const WalAnchor& anchor() const { return anchor_; }
   void set_anchor(const WalAnchor& anchor);
 
-  // Delivers what has been published since the anchor. `patient`: re-reads torn headers for up to a few
-  // milliseconds before it answers kWait. kDiverged when the published history does not continue the delivered
-  // one.
-  Result<Outcome> drain(const Deliver& deliver, bool patient);
+  // Delivers what has been published since the anchor. kDiverged when the published history does not continue the
+  // delivered one.
+  Result<Outcome> drain(const Deliver& deliver, const DrainOptions& options);
+  // Whether the last drain left a commit at the chain's end that will count in a moment, or did not look for one.
+  bool holds_commit() const { return holds_commit_; }
+
+  // Without an index: pages of frames that the WAL's user has written behind the chain's last commit. Most are what a
+  // rollback left.
+  Status for_each_unchained_page(const std::function<void(Pgno)>& visit);
+  // The database file has a newer image of this page than every delivered frame.
+  void moved_to_file(Pgno pgno);
 
   // The newest *delivered* image of a page (while a transaction is being delivered: the one before it), when it is in
   // the WAL; false when it is not there.
@@ -98,7 +120,11 @@ class WalTail {
  private:
   class Frames;
   Result<TailInput> look();
-  Result<Outcome> deliver_frames(const TailDecision& decision, const Deliver& deliver);
+  Result<Outcome> deliver_published(const TailDecision& decision, const Deliver& deliver);
+  Result<Outcome> deliver_chain(const WalAnchor& from, const Deliver& deliver, const DrainOptions& options);
+  Result<bool> repeats_frame_before(uint32_t frame, ByteView bytes);
+  Status look_at_anchor(TailInput& input);
+  Result<uint32_t> frames_in_file(const WalHeader& header);
   Status deliver_one(Frames& frames, std::vector<Transaction::Page>& pages, Pgno size_after, const WalAnchor& end,
                      const Deliver& deliver);
   Status build_map();
@@ -118,6 +144,9 @@ class WalTail {
   WalMap map_;            // delivered pages of the anchor's generation
   bool map_valid_ = false;  // false: build it from the WAL when first needed
   Bytes buffer_;
+  ChainTrust trust_;
+  bool holds_commit_ = false;
+  int64_t chain_not_before_ns_ = 0;  // impatient drains leave a long unfinished chain alone until then
   uint32_t unchecked_frames_ = 0;  // published ones in the last drain whose checksum was wrong
 };
 

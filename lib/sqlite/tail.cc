@@ -21,6 +21,10 @@ WalAnchor start_in(const WalHeader& wal, const WalAnchor& anchor) {
 TailDecision decide_tail(const TailInput& input) {
   if (!input.index_in_use) {
     if (!input.wal) return result(TailAction::kNothing);
+    if (input.wal->salts == input.anchor.salts && input.anchor.frame != 0 &&
+        input.at_anchor != input.anchor.checksum) {
+      return result(TailAction::kMismatch, "the frame at the anchor has been overwritten");
+    }
     TailDecision decision = result(TailAction::kFollowChain);
     decision.from = start_in(*input.wal, input.anchor);
     return decision;
@@ -51,6 +55,17 @@ TailDecision decide_tail(const TailInput& input) {
   decision.to_frame = index.max_frame;
   decision.expected = index.frame_checksum;
   return decision;
+}
+
+bool ChainTrust::accepts(const WalAnchor& end, ChainEnd what, bool syncing, int64_t now_ns) {
+  if (what == ChainEnd::kRefused) refused_ = end;
+  if (refused_ == end) return false;
+  if (what == ChainEnd::kSettled) return true;
+  if (!(candidate_ == end)) {
+    candidate_ = end;
+    candidate_since_ns_ = now_ns;
+  }
+  return !syncing && now_ns - candidate_since_ns_ >= kAcceptedAfterNs;
 }
 
 }  // namespace litefs

@@ -24,10 +24,11 @@ WalChecksum checksum_words(ByteView data, WalChecksum seed) {
   return {a, b};
 }
 
-WalSalts load_salts(const uint8_t* p) { return {load_be32(p), load_be32(p + 4)}; }
 WalChecksum load_checksum(const uint8_t* p) { return {load_be32(p), load_be32(p + 4)}; }
 
 }  // namespace
+
+WalSalts load_salts(const uint8_t* bytes) { return {load_be32(bytes), load_be32(bytes + 4)}; }
 
 WalChecksum wal_checksum(bool big_endian, ByteView data, WalChecksum seed) {
   CHECK_EQ(data.size() % 8, 0u);

@@ -35,6 +35,8 @@ struct WalSalts {
   bool operator==(const WalSalts&) const = default;
 };
 
+WalSalts load_salts(const uint8_t* bytes);
+
 // Where in which generation of a WAL something stands. frame 0: before the first frame.
 struct WalAnchor {
   WalSalts salts;

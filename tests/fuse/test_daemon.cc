@@ -60,7 +60,7 @@ class TestHooks final : public MountHooks {
     }
     done(refused);
   }
-  void opened(const FileName& file, bool) override { (void)enter("opened", file); }
+  void opened(const FileName& file, const HowOpened&) override { (void)enter("opened", file); }
   void closed(const FileName& file) override { (void)enter("closed", file); }
   Status before_write(const FileName& file, uint64_t, ByteView) override {
     return enter("write", file);

@@ -1,6 +1,8 @@
 // decide_tail() against a model of a WAL and its index: random histories of commits, killed writers, restarts that
 // were published and lost, recoveries and torn headers. A reader that follows the decisions must deliver every published
-// transaction once and in order, and none that was never published.
+// transaction once and in order, and none that was never published. Then the same for a WAL whose one user has its
+// wal-index in its own memory (locking_mode=EXCLUSIVE), and whose syncs may fail.
+#include <algorithm>
 #include <cstdio>
 #include <random>
 #include <vector>
@@ -16,6 +18,13 @@ struct Frame {
   uint64_t transaction = 0;  // 0: not a commit frame
   WalChecksum checksum;      // running, after it
 };
+
+uint32_t test_seed() {
+  uint32_t seed = std::random_device()();
+  if (const char* given = std::getenv("LITEFS_TEST_SEED")) seed = static_cast<uint32_t>(std::stoul(given));
+  std::printf("LITEFS_TEST_SEED=%u\n", seed);
+  return seed;
+}
 
 class Model {
  public:
@@ -69,6 +78,7 @@ class Model {
     if (!torn_) input.index = index_;
     input.wal = wal_;
     input.anchor = anchor;
+    if (anchor.frame > 0 && anchor.frame <= frames_.size()) input.at_anchor = frames_[anchor.frame - 1].checksum;
     return input;
   }
   const std::vector<Frame>& frames() const { return frames_; }
@@ -150,9 +160,7 @@ bool drain(const Model& model, WalAnchor& anchor, uint64_t& delivered) {
 }  // namespace
 
 TEST_CASE("the tail's decisions deliver every published transaction once, in random histories") {
-  uint32_t seed = std::random_device()();
-  if (const char* given = std::getenv("LITEFS_TEST_SEED")) seed = static_cast<uint32_t>(std::stoul(given));
-  std::printf("LITEFS_TEST_SEED=%u\n", seed);
+  const uint32_t seed = test_seed();
   for (uint32_t round = 0; round < 2000; ++round) {
     CAPTURE(seed);
     CAPTURE(round);
@@ -230,4 +238,161 @@ TEST_CASE("an index that does not continue the anchor is a mismatch") {
   wrong = anchor;
   wrong.frame += 5;
   CHECK(decide_tail(model.look(wrong)).action == TailAction::kMismatch);
+}
+
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+
+// One user at a time, without a wal-index; and the reader that follows the chain as wal_tail_chain.cc does.
+class ExclusiveModel {
+ public:
+  explicit ExclusiveModel(uint32_t seed) : random_(seed) { begin_generation(); }
+
+  // ---- what SQLite does ----
+  void write_commit() {
+    drop_uncommitted();
+    for (uint32_t n = random_() % 4; n > 0; --n) append(0);
+    append(next_transaction_++);
+  }
+  void commit() {
+    write_commit();
+    accept();
+  }
+  // The commit frame is written and synced; in between the follower polls.
+  void commit_with_sync(bool succeeds) {
+    write_commit();
+    if (random_() % 2) poll(random_() % 2 * 15 * kMs);
+    syncing_ = true;
+    for (uint32_t n = random_() % 3; n > 0; --n) poll(random_() % 2 * 30 * kMs);
+    syncing_ = false;
+    if (succeeds) accept();
+    drain(succeeds ? ChainEnd::kSettled : ChainEnd::kRefused);
+  }
+  void spill() {
+    drop_uncommitted();
+    for (uint32_t n = 1 + random_() % 4; n > 0; --n) append(0);
+  }
+  // A complete checkpoint, and the next writer begins the WAL anew.
+  void checkpoint() {
+    drain(ChainEnd::kSettled);
+    CHECK(delivered == committed);
+    begin_generation();
+    commit();
+  }
+  // SIGKILL, and the next user recovers by the chain: a commit whose sync failed is one now.
+  void next_user() {
+    trust_.new_user();
+    while (!frames_.empty() && !frames_.back().transaction) frames_.pop_back();
+    if (frames_.size() > committed_frames_) accept();
+  }
+
+  // ---- what the follower does ----
+  void poll(int64_t pause_ns) {
+    now_ns_ += pause_ns;
+    drain(ChainEnd::kUnknown);
+  }
+  TailDecision decide() const {
+    TailInput input;
+    input.wal = wal_;
+    input.anchor = anchor_;
+    if (anchor_.frame > 0 && anchor_.frame <= frames_.size()) input.at_anchor = frames_[anchor_.frame - 1].checksum;
+    return decide_tail(input);
+  }
+  void drain(ChainEnd what) {
+    TailDecision decision = decide();
+    REQUIRE(decision.action == TailAction::kFollowChain);
+    WalAnchor end;
+    uint64_t transaction = 0;
+    auto deliver = [&] {
+      delivered.push_back(transaction);
+      anchor_ = end;
+      end = WalAnchor();
+    };
+    for (uint32_t frame = decision.from.frame + 1; frame <= frames_.size(); ++frame) {
+      const Frame& f = frames_[frame - 1];
+      if (end.frame != 0) deliver();
+      if (!f.transaction) continue;
+      end = WalAnchor{wal_.salts, frame, f.checksum};
+      transaction = f.transaction;
+    }
+    if (end.frame != 0 && trust_.accepts(end, what, syncing_, now_ns_)) deliver();
+  }
+
+  std::vector<uint64_t> committed;  // by their writers
+  std::vector<uint64_t> delivered;
+
+ private:
+  void begin_generation() {
+    wal_.page_size = 4096;
+    wal_.salts = WalSalts{static_cast<uint32_t>(random_()), static_cast<uint32_t>(random_())};
+    wal_.checksum = WalChecksum{static_cast<uint32_t>(random_()), static_cast<uint32_t>(random_())};
+    frames_.clear();
+    committed_frames_ = 0;
+  }
+  void append(uint64_t transaction) {
+    frames_.push_back({transaction, {static_cast<uint32_t>(random_()), static_cast<uint32_t>(random_())}});
+  }
+  void drop_uncommitted() { frames_.resize(committed_frames_); }
+  void accept() {
+    committed.push_back(frames_.back().transaction);
+    committed_frames_ = frames_.size();
+  }
+
+  std::mt19937 random_;
+  WalHeader wal_;
+  std::vector<Frame> frames_;
+  size_t committed_frames_ = 0;
+  uint64_t next_transaction_ = 1;
+  bool syncing_ = false;
+  int64_t now_ns_ = 1000 * kMs;
+  WalAnchor anchor_;
+  ChainTrust trust_;
+};
+
+}  // namespace
+
+TEST_CASE("without an index each commit is delivered once, and none that its writer takes back, in random histories") {
+  const uint32_t seed = test_seed();
+  for (uint32_t round = 0; round < 2000; ++round) {
+    CAPTURE(seed);
+    CAPTURE(round);
+    ExclusiveModel model(seed + round);
+    std::mt19937 random(seed ^ (round * 7919));
+    for (int step = 0; step < 60; ++step) {
+      switch (random() % 10) {
+        case 0:
+        case 1:
+        case 2: model.commit(); break;
+        case 3:
+        case 4: model.commit_with_sync(true); break;
+        case 5: model.commit_with_sync(false); break;
+        case 6: model.spill(); break;
+        case 7: model.checkpoint(); break;
+        case 8: model.next_user(); break;
+        default: model.poll(random() % 25 * kMs); break;
+      }
+      REQUIRE(model.delivered.size() <= model.committed.size());
+      REQUIRE(std::equal(model.delivered.begin(), model.delivered.end(), model.committed.begin()));
+    }
+    model.poll(0);
+    model.poll(ChainTrust::kAcceptedAfterNs);
+    model.next_user();
+    model.poll(0);
+    model.poll(ChainTrust::kAcceptedAfterNs);
+    CHECK(model.delivered == model.committed);
+  }
+}
+
+TEST_CASE("a commit that counted and was taken back all the same shows as a mismatch") {
+  ExclusiveModel model(3);
+  model.commit();
+  model.write_commit();
+  model.poll(0);
+  CHECK(model.delivered == std::vector<uint64_t>{1});
+  model.poll(ChainTrust::kAcceptedAfterNs);
+  CHECK(model.delivered == std::vector<uint64_t>{1, 2});
+  CHECK(model.decide().action == TailAction::kFollowChain);
+  model.write_commit();
+  CHECK(model.decide().action == TailAction::kMismatch);
 }

@@ -26,11 +26,12 @@ class KillTest {
     cluster.wait_for_equal(kConvergence);
   }
 
-  // Writers on the primary, a reader on the replica; none ends by itself.
-  void start_load() {
+  // Writers on the primary, a reader on the replica; none ends by itself. Of writers of the profile
+  // `exclusive` one works while the others wait.
+  void start_load(const std::string& profile = "") {
     for (size_t i = 0; i < kWriters; i++) {
-      const char* profile = random_() % 2 ? "mixed" : "checkpoints";
-      apps_.push_back(ledger.spawn_writer(0, profile, random_()));
+      std::string one = !profile.empty() ? profile : random_() % 2 ? "mixed" : "checkpoints";
+      apps_.push_back(ledger.spawn_writer(0, one, random_()));
       errors_.push_back(ledger.error_path());
     }
     errors_.push_back(cluster.scratch("reader.errors"));
@@ -122,6 +123,37 @@ TEST_CASE("an application is killed: what it committed stays, the others go on")
     test.check_round();
   }
   test.check_logs(false);
+}
+
+TEST_CASE("an application in EXCLUSIVE is killed: what it committed stays, the others go on") {
+  KillTest test;
+  for (int64_t i = 0; i < kills(); i++) {
+    test.start_load("exclusive");
+    for (int victims = 0; victims < 3; victims++) {
+      test.random_moment(400);
+      test.kill_application();
+    }
+    test.random_moment(200);
+    test.stop_load(false);
+    test.check_round();
+  }
+  test.check_logs(false);
+  CHECK_FALSE(test.cluster.log_contains(0, "correcting it"));
+}
+
+TEST_CASE("the primary is killed under applications in EXCLUSIVE: nothing reported committed is missing") {
+  KillTest test;
+  for (int64_t i = 0; i < kills(); i++) {
+    test.start_load("exclusive");
+    test.random_moment(800);
+    test.cluster.kill9(0);
+    test.random_moment(300);
+    test.cluster.start_primary();
+    test.random_moment(100);
+    test.stop_load(true);
+    test.check_round();
+  }
+  test.check_logs(true);
 }
 
 TEST_CASE("a replica is killed: it catches up, and connections from before read nothing stale") {

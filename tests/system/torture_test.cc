@@ -150,6 +150,51 @@ TEST_CASE("a read transaction held on a replica neither delays replication nor c
   cluster.check_same("db");
 }
 
+TEST_CASE("connections in EXCLUSIVE come and go: replicas show committed states, and the log skips none") {
+  std::mt19937_64 random(test_seed());
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  cluster.start_replica(1);
+  constexpr size_t kExclusiveWriters = 3;
+  double seconds = static_cast<double>(environment_number("LITEFS_TORTURE_SECONDS", 30));
+  size_t rounds = std::max<size_t>(3, static_cast<size_t>(seconds / kRoundSeconds));
+  std::vector<Ledger> ledgers;
+  for (size_t i = 0; i < std::size(kPageSizes); i++) {
+    cluster.run_app({"init", cluster.node(0).path(database_name(i)), std::to_string(kPageSizes[i])});
+    ledgers.emplace_back(cluster, database_name(i));
+  }
+  cluster.wait_for_equal(kConvergence);
+  for (size_t round = 0; round < rounds; round++) {
+    Ledger& ledger = ledgers[round % ledgers.size()];
+    const std::string database = database_name(round % ledgers.size());
+    double round_seconds = seconds / static_cast<double>(rounds);
+    std::vector<Running> writers;
+    for (size_t i = 0; i < kExclusiveWriters; i++) {
+      auto process = ledger.spawn_writer(round_seconds, "exclusive", random());
+      writers.push_back({"a writer", ledger.error_path(), std::move(process)});
+    }
+    std::string errors = cluster.scratch("reader of " + database + ".errors");
+    std::vector<Running> readers;
+    readers.push_back({"a reader", errors,
+                       cluster.spawn_app({"read", cluster.node(1).path(database), std::to_string(random()),
+                                          std::to_string(round_seconds)},
+                                         errors)});
+    int64_t transactions = join_all(writers, round_seconds);
+    MESSAGE(database, ": ", transactions, " transactions, ", join_all(readers, round_seconds), " snapshots");
+    CHECK(transactions > 0);
+    cluster.wait_for_equal(kConvergence);
+  }
+  for (size_t i = 0; i < ledgers.size(); i++) {
+    cluster.check_same(database_name(i), kConvergence);
+    for (size_t node : {0, 1}) {
+      ledgers[i].check(node);
+      check_log(cluster, node, database_name(i));
+    }
+  }
+  CHECK_FALSE(cluster.log_contains(0, "correcting it"));
+  CHECK_FALSE(cluster.log_contains(0, "comparing all pages"));
+}
+
 TEST_CASE("spilled changes that savepoints take back replicate like any others") {
   std::mt19937_64 random(test_seed());
   Cluster cluster(cluster_options(2));

@@ -73,7 +73,7 @@ class Writer {
           ::open(options.committed_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
       if (committed_ < 0) throw std::runtime_error("cannot open " + options.committed_path);
     }
-    open();
+    if (!comes_and_goes()) open();
   }
   ~Writer() {
     if (committed_ >= 0) close(committed_);
@@ -90,7 +90,8 @@ class Writer {
         done += step();
       } catch (const SqlError& error) {
         if (!error.busy()) throw;
-        if (db_->in_transaction()) db_->exec("ROLLBACK");
+        if (db_ && db_->in_transaction()) db_->exec("ROLLBACK");
+        steps_left_ = 0;
       }
     }
     return done;
@@ -102,7 +103,14 @@ class Writer {
   void open() {
     statements_.reset();
     db_.reset();
+    // Nobody gets an exclusive lock unless all others are away at times.
+    if (comes_and_goes()) usleep(static_cast<useconds_t>(below(30000)));
+    steps_left_ = 1 + below(25);
     db_ = std::make_unique<Sql>(path_, SQLITE_OPEN_READWRITE);
+    // Two that wait for each other to leave would wait for long.
+    if (comes_and_goes()) sqlite3_busy_timeout(db_->handle(), 100);
+    // First of all, so that the wal-index is not shared.
+    if (comes_and_goes() && below(2)) db_->exec("PRAGMA locking_mode=EXCLUSIVE");
     static constexpr const char* kSynchronous[] = {"NORMAL", "FULL", "OFF"};
     static constexpr int kAutocheckpoint[] = {0, 10, 100, 1000};
     bool checkpoints = options_.profile == "checkpoints";
@@ -115,10 +123,19 @@ class Writer {
 
   // Returns how many transactions of the counter it committed: 0 or 1.
   int64_t step() {
-    // A reopening that met SQLITE_BUSY left none.
+    // An opening that met SQLITE_BUSY left none.
     if (!statements_) open();
+    if (comes_and_goes()) {
+      if (steps_left_-- == 0) {
+        open();
+        return 0;
+      }
+      // From here on with a shared wal-index that nobody else uses; and back.
+      if (below(10) == 0) return housekeeping("PRAGMA locking_mode=EXCLUSIVE");
+      if (below(10) == 0) return housekeeping("PRAGMA locking_mode=NORMAL");
+    }
     uint64_t dice = below(1000);
-    if (options_.profile == "mixed") {
+    if (options_.profile == "mixed" || comes_and_goes()) {
       if (dice < 3) return housekeeping("VACUUM");
       if (dice < 30) return checkpoint();
       if (dice < 36) {
@@ -133,6 +150,8 @@ class Writer {
     if (options_.profile == "checkpoints" && dice < 100) return checkpoint();
     return transaction(below(4), Ending::kCommit);
   }
+
+  bool comes_and_goes() const { return options_.profile == "exclusive"; }
 
   int64_t housekeeping(const std::string& text) {
     db_->exec(text);
@@ -221,6 +240,7 @@ class Writer {
   WriterOptions options_;
   std::mt19937_64 random_;
   int committed_ = -1;
+  uint64_t steps_left_ = 0;  // of this connection, in the profile `exclusive`
   std::unique_ptr<Sql> db_;
   std::unique_ptr<Statements> statements_;
 };

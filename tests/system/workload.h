@@ -46,7 +46,8 @@ struct WriterOptions {
   // mixed; small: only small transactions; checkpoints: small, and many of these; savepoints:
   // small, and spilled changes taken back by ROLLBACK TO. (SQLite before 3.51 then may publish
   // frames whose checksums are zero or wrong: walRewriteChecksums starts at a frame that the
-  // savepoint has undone.)
+  // savepoint has undone.) exclusive: mixed, by connections that come and go, most of them in
+  // locking_mode=EXCLUSIVE before or after their first look at the database.
   std::string profile = "mixed";
   std::string committed_path;  // each counter is appended here (8 bytes, native) once its COMMIT
                                // has returned
