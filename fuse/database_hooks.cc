@@ -64,7 +64,7 @@ void DatabaseHooks::open_on_replica(const Opening& opening, std::function<void(S
   auto read_only = [&] {
     return Error(ErrorCode::kReadOnly, "this node is a replica; the primary is " + node_.primary_host_name());
   };
-  if (kind == FileKind::kJournal) return done(read_only());
+  if (kind == FileKind::kJournal || kind == FileKind::kSuperJournal) return done(read_only());
   if (kind == FileKind::kDatabase && (opening.create || (opening.write && replica_is_read_only()))) return done(read_only());
   if (!database) return done(Error(ErrorCode::kNotFound, "no database '" + name + "'"));
   DatabaseInfo info = database->info();
@@ -169,7 +169,8 @@ Status DatabaseHooks::before_resize(const FileName& file, uint64_t size_bytes) {
       TRY(refused(file, database->capture_file()));
       database->journal_gone();
       return {};
-    case FileKind::kShm: return {};
+    case FileKind::kShm:
+    case FileKind::kSuperJournal: return {};
   }
   return {};
 }
@@ -195,6 +196,7 @@ Status DatabaseHooks::before_unlink(const FileName& file) {
     case FileKind::kWal: return refused(file, database->before_wal_unlink());
     case FileKind::kShm: return refused(file, database->drain(true));
     case FileKind::kJournal: return refused(file, database->capture_file());
+    case FileKind::kSuperJournal: return {};
   }
   return {};
 }

@@ -4,14 +4,6 @@ namespace litefs {
 
 namespace {
 
-struct Suffix {
-  const char* text;
-  FileKind kind;
-};
-
-constexpr Suffix kSuffixes[] = {
-    {"-journal", FileKind::kJournal}, {"-wal", FileKind::kWal}, {"-shm", FileKind::kShm}};
-
 class NoHooks final : public MountHooks {
  public:
   void before_open(const Opening&, std::function<void(Status)> done) override { done(Status()); }
@@ -32,23 +24,6 @@ class NoHooks final : public MountHooks {
 };
 
 }  // namespace
-
-FileName FileName::parse(const std::string& name) {
-  for (const Suffix& suffix : kSuffixes) {
-    if (name.ends_with(suffix.text) && name != suffix.text) {
-      return {name.substr(0, name.size() - std::char_traits<char>::length(suffix.text)),
-              suffix.kind};
-    }
-  }
-  return {name, FileKind::kDatabase};
-}
-
-std::string FileName::text() const {
-  for (const Suffix& suffix : kSuffixes) {
-    if (suffix.kind == kind) return database + suffix.text;
-  }
-  return database;
-}
 
 std::unique_ptr<MountHooks> no_hooks() { return std::make_unique<NoHooks>(); }
 

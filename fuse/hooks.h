@@ -18,19 +18,9 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "sqlite/file_name.h"
 
 namespace litefs {
-
-enum class FileKind { kDatabase, kJournal, kWal, kShm };
-
-// "NAME-wal" → (NAME, kWal) and so on; any other name is a database's.
-struct FileName {
-  std::string database;
-  FileKind kind = FileKind::kDatabase;
-
-  static FileName parse(const std::string& name);
-  std::string text() const;
-};
 
 class MountHooks {
  public:

@@ -13,7 +13,7 @@
 // changes the data directory behind the mount tells the kernel through the Notifier.
 //
 // Modes. NAME: passed through when its header says WAL at the first open, else cached, until the
-// last close. -wal, -shm: passed through. -journal: direct, as SQLite writes it once from front to
+// last close. -wal, -shm: passed through. -journal, super-journals: direct, as SQLite writes it once from front to
 // end and reads it only to roll back: a cache would copy every page once more, and split a refused
 // write into pieces.
 //

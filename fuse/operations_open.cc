@@ -24,7 +24,8 @@ IoMode mode_for(FileKind kind, int fd) {
   switch (kind) {
     case FileKind::kWal:
     case FileKind::kShm: return IoMode::kPassthrough;
-    case FileKind::kJournal: return IoMode::kDirect;
+    case FileKind::kJournal:
+    case FileKind::kSuperJournal: return IoMode::kDirect;
     case FileKind::kDatabase: break;
   }
   std::array<uint8_t, kDatabaseHeaderBytes> bytes;

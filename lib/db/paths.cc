@@ -1,5 +1,7 @@
 #include "db/paths.h"
 
+#include "sqlite/file_name.h"
+
 namespace litefs {
 
 Status check_database_name(const std::string& name) {
@@ -10,9 +12,8 @@ Status check_database_name(const std::string& name) {
   if (name.size() > 200) return invalid("is longer than 200 bytes");
   if (name[0] == '.') return invalid("begins with a dot");
   if (name.find('/') != std::string::npos) return invalid("has a slash");
-  if (name.find("-mj") != std::string::npos) return invalid("looks like one of SQLite's super-journals");
-  for (const char* suffix : {"-journal", "-wal", "-shm", "-pos"}) {
-    if (name.ends_with(suffix)) return invalid("ends like one of a database's companion files");
+  if (FileName::parse(name).kind != FileKind::kDatabase || name.ends_with("-pos")) {
+    return invalid("ends like one of a database's companion files");
   }
   return {};
 }
