@@ -15,6 +15,11 @@ class NoHooks final : public MountHooks {
   void after_sync(const FileName&, const Status&) override {}
   Status before_unlink(const FileName&) override { return {}; }
   void after_unlink(const FileName&) override {}
+  Status may_rename(const Renaming& renaming) override {
+    return renaming.exists ? Status(Error(ErrorCode::kExists, renaming.to.text() + " exists")) : Status();
+  }
+  Status before_rename(const Renaming&) override { return {}; }
+  void after_rename(const Renaming&) override {}
   bool is_virtual_name(const std::string&) override { return false; }
   Result<std::optional<std::string>> virtual_file(const std::string&) override {
     return std::optional<std::string>();

@@ -34,6 +34,7 @@ class MountHooks {
   struct Opening {
     FileName file;
     bool write = false;   // O_RDWR or O_WRONLY
+    bool write_only = false;  // O_WRONLY, as SQLite never opens: cp, a shell's redirection
     bool create = false;  // the file does not exist yet
     uint32_t pid = 0;     // the application's thread, as the mounting process numbers it
   };
@@ -54,6 +55,19 @@ class MountHooks {
   virtual void after_sync(const FileName& file, const Status& synced) = 0;
   virtual Status before_unlink(const FileName& file) = 0;
   virtual void after_unlink(const FileName& file) = 0;
+
+  // A database's file is to get another name, which would be a database's too. `exists` says whether the new name is there
+  // already, which cannot be allowed. Quick: decides by the names.
+  struct Renaming {
+    FileName from;
+    FileName to;
+    bool exists = false;
+  };
+  virtual Status may_rename(const Renaming& renaming) = 0;
+  // Nobody has the file or its companions open, it has none of them, and nobody can open it before this returns.
+  // Whatever the hook has made under the new name is replaced by the file itself.
+  virtual Status before_rename(const Renaming& renaming) = 0;
+  virtual void after_rename(const Renaming& renaming) = 0;
 
   // Files that exist only in the mount: ".primary", ".lag", "NAME-pos". The content of such a name now, or
   // nothing when there is no such file now. May drain a database (NAME-pos).

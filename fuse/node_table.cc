@@ -98,6 +98,20 @@ void NodeTable::unlink(const NameState& name) {
   named->second.node = 0;
 }
 
+void NodeTable::rename(const NameState& from, const std::shared_ptr<NameState>& to) {
+  MutexLock lock(mutex_);
+  Name& target = names_[to->text];
+  if (auto old = nodes_.find(target.node); old != nodes_.end()) old->second.unlinked = true;
+  target.node = 0;
+  auto named = names_.find(from.text);
+  if (named == names_.end()) return;
+  auto it = nodes_.find(named->second.node);
+  named->second.node = 0;
+  if (it == nodes_.end()) return;
+  it->second.node.name = to;
+  target.node = it->first;
+}
+
 uint64_t NodeTable::id_of(const std::string& name) {
   MutexLock lock(mutex_);
   auto named = names_.find(name);

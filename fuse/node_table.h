@@ -6,7 +6,8 @@
 // open on it. Its real file is held open exactly while applications have it open, under its name or
 // not: 1,000 idle databases hold no descriptor.
 //
-// Two locks, NameState::mutex before the table's own. A name's mutex serialises opening, closing,
+// Two locks, NameState::mutex before the table's own (and of two names a database's before its
+// companions'). A name's mutex serialises opening, closing,
 // creating and unlinking under that name, and the hooks that are told of it; the table's is held
 // for moments only. Thread rule: any thread.
 #pragma once
@@ -75,6 +76,7 @@ struct NameState {
   Mutex mutex;
   // Over all nodes that have or had this name.
   uint64_t open_files GUARDED_BY(mutex) = 0;
+  CondVar closed;  // open_files has become 0
 };
 
 struct FileNode {
@@ -103,6 +105,8 @@ class NodeTable {
   void forget(uint64_t id, uint64_t lookups);
   // The name's node, if there is one, has lost its name. With name.mutex held.
   void unlink(const NameState& name);
+  // The node of `from` has the name `to` now. With from's mutex held.
+  void rename(const NameState& from, const std::shared_ptr<NameState>& to);
   // 0: the kernel knows no node of this name.
   uint64_t id_of(const std::string& name);
 

@@ -4,7 +4,9 @@
 // One flat directory. Applications see the regular files of the data directory that the hooks let
 // them see, and the hooks' virtual files (0444, contents made at each READ). Names that begin with
 // a dot and are not virtual do not exist and cannot be made. There is nothing but files: mkdir,
-// mknod, symlink and link are EPERM, and so is every rename. Extended attributes are not supported.
+// mknod, symlink and link are EPERM. A closed database can be renamed (it and its companions must be
+// open nowhere and have no companion files: else EBUSY); every other rename is EPERM, one over a file
+// that exists what the hooks say. Extended attributes are not supported.
 // Locks stay in the kernel: no handler, so that POSIX and OFD locks between all processes of the
 // machine cost no request and die with their holder.
 //
@@ -80,6 +82,14 @@ class Operations {
   void getattr(Request request, uint64_t id);
   void setattr(Request request, uint64_t id, const struct stat& wanted, int which);
   void unlink(Request request, uint64_t parent, const std::string& name);
+  struct RenameRequest {
+    uint64_t parent = 0;
+    std::string name;
+    uint64_t new_parent = 0;
+    std::string new_name;
+    unsigned flags = 0;
+  };
+  void rename(Request request, const RenameRequest& rename);
   void statfs(Request request);
   void opendir(Request request, uint64_t id, fuse_file_info* info);
   void readdir(Request request, size_t size, off_t offset, uint64_t listing);
@@ -107,6 +117,9 @@ class Operations {
   int virtual_attributes(const FileNode& node, struct stat* info);
   int stat_name(const std::string& name, struct stat* info);
   int change_attributes(const NodeView& view, const struct stat& wanted, int which);
+  int rename_file(const RenameRequest& rename);
+  // With the database's mutex held; companions' mutexes come after it.
+  int check_closed(NameState& database) REQUIRES(database.mutex);
   std::vector<std::string> list();
 
   void submit(const OpenRequest& open, const FileName& file, bool create);

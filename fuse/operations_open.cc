@@ -87,6 +87,7 @@ void Operations::submit(const OpenRequest& open, const FileName& file, bool crea
   MountHooks::Opening opening;
   opening.file = file;
   opening.write = writes(open.flags);
+  opening.write_only = (open.flags & O_ACCMODE) == O_WRONLY;
   opening.create = create;
   opening.pid = static_cast<uint32_t>(fuse_req_ctx(open.request)->pid);
   parts_.pending.submit(
@@ -272,7 +273,10 @@ void Operations::close_one(uint64_t id) {
   NameState& name = *view->node.name;
   MutexLock lock(name.mutex);
   view->file = nullptr;  // so that it is closed before the hooks hear of it
-  if (parts_.nodes.remove_open(id) && --name.open_files == 0) parts_.hooks.closed(name.file);
+  if (parts_.nodes.remove_open(id) && --name.open_files == 0) {
+    parts_.hooks.closed(name.file);
+    name.closed.notify_all();
+  }
 }
 
 void Operations::read_virtual(Request request, const FileNode& node, size_t size, off_t offset) {

@@ -34,6 +34,10 @@ struct OperationsTable {
     ops.unlink = [](fuse_req_t r, fuse_ino_t parent, const char* name) {
       self(r).unlink(r, parent, name);
     };
+    ops.rename = [](fuse_req_t r, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
+                    const char* new_name, unsigned flags) {
+      self(r).rename(r, {parent, name, new_parent, new_name, flags});
+    };
     ops.statfs = [](fuse_req_t r, fuse_ino_t) { self(r).statfs(r); };
     ops.opendir = [](fuse_req_t r, fuse_ino_t id, fuse_file_info* info) {
       self(r).opendir(r, id, info);
@@ -77,9 +81,6 @@ struct OperationsTable {
       fuse_reply_err(r, EPERM);
     };
     ops.link = [](fuse_req_t r, fuse_ino_t, fuse_ino_t, const char*) { fuse_reply_err(r, EPERM); };
-    ops.rename = [](fuse_req_t r, fuse_ino_t, const char*, fuse_ino_t, const char*, unsigned) {
-      fuse_reply_err(r, EPERM);
-    };
   }
 };
 

@@ -167,6 +167,19 @@ class Database {
   // The node's own view of the file for the mount: its WAL, for inotify. -1: none.
   int wal_descriptor();
 
+  // ---- whole files, on a primary (database_adopt.cc) ----
+
+  // An application is about to write a file under this name that may become the database. kExists: there is one.
+  Status begin_copy();
+  // Its last writer has closed it. An error: it has been removed, and says why it cannot be the database (kInvalid), or
+  // what failed. An empty file stays, and is no transaction.
+  Status finish_copy();
+  Status cancel_copy();  // it has been unlinked
+  // Makes the database as a copy of a closed one, whole and recorded. kExists: there is a file of that name.
+  Status adopt_copy_of(const std::string& path);
+  // The file has been replaced by one with the same bytes.
+  void file_replaced();
+
   // ---- reading for replication ----
 
   Result<std::unique_ptr<LogCursor>> read_log_after(const Position& position);
@@ -288,6 +301,11 @@ class Database {
   Status recover_by_planned_load(const OnDisk& disk) REQUIRES(mutex_);
   Result<WalChecksum> frame_checksum(const OnDisk& disk, uint32_t frame) REQUIRES(mutex_);
   Status sums_take(RecordReader& reader) REQUIRES(mutex_);
+
+  // -- whole files that applications bring (database_adopt.cc)
+  Status adopt_file() REQUIRES(mutex_);
+  Status end_copy_mark() REQUIRES(mutex_);
+  Status discard_unfinished_copy() REQUIRES(mutex_);
 
   // -- apply (database_apply.cc)
   struct Change;

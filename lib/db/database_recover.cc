@@ -67,6 +67,7 @@ Status Database::ensure_replica() {
 
 Status Database::recover_files() {
   const bool same_boot = control_->existed() && control_->state().boot == boot_hash_;
+  TRY(discard_unfinished_copy());
   TRY(finish_planned_file_change());
   TRY(play_back_hot_journal());
   if (same_boot) TRY(sums_follow_log());

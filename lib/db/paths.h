@@ -24,6 +24,8 @@ class DatabasePaths {
   std::string sums() const { return meta_ + "/sums"; }
   std::string log() const { return meta_ + "/log"; }
   std::string lost() const { return meta_ + "/lost"; }
+  // There while an application copies a file onto the mount that is to become the database.
+  std::string copying() const { return meta_ + "/copying"; }
   // A copy that is being loaded, until it is published.
   std::string load() const { return meta_ + "/load"; }
 

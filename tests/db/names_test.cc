@@ -29,3 +29,111 @@ TEST_CASE("a super-journal that a crash left is no database") {
   node.restart();
   CHECK(node.names() == std::vector<std::string>{"a.db"});
 }
+
+namespace {
+
+struct Source {
+  TempDir directory;
+  std::string path = directory.file("source.db");
+  Source() {
+    Shell(path).run("CREATE TABLE t(x); INSERT INTO t VALUES(hex(zeroblob(5000)));");
+  }
+};
+
+std::string count(const std::string& path) { return Shell(path, true).run("SELECT count(*) FROM t;"); }
+
+}  // namespace
+
+TEST_CASE("a copy that was not written to its end is gone after a crash, one that was is not") {
+  TempDir directory;
+  TestNode node(directory.path());
+  Source source;
+  auto db = node.start_primary("a.db", 1);
+  REQUIRE(db->begin_copy().ok());
+  bool whole = false;
+  SUBCASE("whole, but not closed") { std::filesystem::copy(source.path, node.file("a.db")); }
+  SUBCASE("half") {
+    std::filesystem::copy(source.path, node.file("a.db"));
+    std::filesystem::resize_file(node.file("a.db"), 4096);
+  }
+  SUBCASE("nothing") {}
+  SUBCASE("closed, but not recorded") {
+    std::filesystem::copy(source.path, node.file("a.db"));
+    std::filesystem::remove(db->paths().copying());
+    whole = true;
+  }
+  db.reset();
+  node.restart();
+  db = node.start_primary("a.db", 2);
+  CHECK(db->exists() == whole);
+  CHECK(std::filesystem::exists(node.file("a.db")) == whole);
+  CHECK_FALSE(std::filesystem::exists(db->paths().copying()));
+  CHECK(node.batches().size() == (whole ? 1 : 0));
+}
+
+TEST_CASE("a database that is renamed is there under one name or both, wherever a crash comes") {
+  TempDir directory;
+  TestNode node(directory.path());
+  std::filesystem::create_directories(directory.file("db"));
+  Source source;
+  std::filesystem::copy(source.path, node.file("old.db"));
+  auto from = node.start_primary("old.db", 1);
+  auto to = node.start_primary("new.db", 1);
+  REQUIRE(from->exists());
+  bool old_there = true, new_there = true;
+  SUBCASE("in the middle of the copy") {
+    std::filesystem::copy(source.path, to->paths().load());
+    std::filesystem::resize_file(to->paths().load(), 4096);
+    new_there = false;
+  }
+  SUBCASE("copied, not recorded") { std::filesystem::copy(source.path, node.file("new.db")); }
+  SUBCASE("recorded, not dropped") { REQUIRE(to->adopt_copy_of(node.file("old.db")).ok()); }
+  SUBCASE("dropped, not renamed") {
+    REQUIRE(to->adopt_copy_of(node.file("old.db")).ok());
+    REQUIRE(from->drop().ok());
+    old_there = false;
+  }
+  SUBCASE("renamed") {
+    REQUIRE(to->adopt_copy_of(node.file("old.db")).ok());
+    REQUIRE(from->drop().ok());
+    std::filesystem::rename(node.file("old.db"), node.file("new.db"));
+    old_there = false;
+  }
+  from.reset();
+  to.reset();
+  node.restart();
+  from = node.start_primary("old.db", 2);
+  to = node.start_primary("new.db", 2);
+  CHECK(from->exists() == old_there);
+  CHECK(std::filesystem::exists(node.file("old.db")) == old_there);
+  CHECK(to->exists() == new_there);
+  if (old_there) CHECK(count(node.file("old.db")) == "1");
+  if (new_there) CHECK(count(node.file("new.db")) == "1");
+}
+
+TEST_CASE("only a whole database is adopted") {
+  TempDir directory;
+  TestNode node(directory.path());
+  Source source;
+  auto db = node.start_primary("a.db", 1);
+  auto size = std::filesystem::file_size(source.path);
+  for (uint64_t bytes : {uint64_t{1}, uint64_t{99}, uint64_t{100}, uint64_t{4096}, size - 4096, size - 1}) {
+    CAPTURE(bytes);
+    REQUIRE(db->begin_copy().ok());
+    std::filesystem::copy(source.path, node.file("a.db"));
+    std::filesystem::resize_file(node.file("a.db"), bytes);
+    Status taken = db->finish_copy();
+    REQUIRE_FALSE(taken.ok());
+    CHECK(taken.error().code() == ErrorCode::kInvalid);
+    CHECK_FALSE(std::filesystem::exists(node.file("a.db")));
+    CHECK_FALSE(db->exists());
+  }
+  REQUIRE(db->begin_copy().ok());
+  std::filesystem::copy(source.path, node.file("a.db"));
+  REQUIRE(db->finish_copy().ok());
+  CHECK(db->exists());
+  CHECK(db->position().txid == TxId{1});
+  CHECK(node.batches().size() == 1);
+  CHECK_FALSE(db->begin_copy().ok());
+  CHECK(count(node.file("a.db")) == "1");
+}

@@ -129,7 +129,6 @@ TEST_CASE("there is nothing but files, and no name that begins with a dot") {
   CHECK(error_of(symlink("a.db", mount.at("s").c_str())) == EPERM);
   CHECK(error_of(link(path.c_str(), mount.at("l").c_str())) == EPERM);
   CHECK(error_of(mknod(mount.at("n").c_str(), S_IFREG | 0644, 0)) == EPERM);
-  CHECK(error_of(rename(path.c_str(), mount.at("b.db").c_str())) == EPERM);
   CHECK(error_of(chmod(mount.mount_dir().c_str(), 0700)) == EPERM);
   CHECK(try_open(mount.at(".hidden"), O_RDWR | O_CREAT) == EPERM);
   CHECK(error_of(setxattr(path.c_str(), "user.x", "y", 1, 0)) == EOPNOTSUPP);
@@ -143,6 +142,54 @@ TEST_CASE("there is nothing but files, and no name that begins with a dot") {
   for (const char* name : {"directory", "symlink", ".dot"}) {
     CHECK(try_open(mount.at(name), O_RDONLY) == ENOENT);
   }
+}
+
+TEST_CASE("a closed database can be renamed, nothing else") {
+  MountProcess mount;
+  auto move = [&](const std::string& from, const std::string& to, unsigned flags = 0) {
+    return error_of(
+        renameat2(AT_FDCWD, mount.at(from).c_str(), AT_FDCWD, mount.at(to).c_str(), flags));
+  };
+  write_file(mount.at("a.db"), "content");
+  write_file(mount.at("c.db"), "other");
+  ino_t inode = info_of(mount.at("a.db")).st_ino;
+  CHECK(move("a.db", "b.db") == 0);
+  CHECK(mount.count("rename", "a.db") == 1);
+  CHECK(mount.count("renamed", "b.db") == 1);
+  CHECK(read_file(mount.at("b.db")) == "content");
+  CHECK(info_of(mount.at("b.db")).st_ino == inode);
+  CHECK(try_open(mount.at("a.db"), O_RDONLY) == ENOENT);
+  CHECK(names_in(mount.backing_dir()) == Names{"b.db", "c.db"});
+
+  CHECK(move("b.db", "c.db") == EEXIST);
+  CHECK(move("b.db", "c.db", RENAME_NOREPLACE) == EEXIST);
+  CHECK(move("b.db", "c.db", RENAME_EXCHANGE) == EINVAL);
+  CHECK(move("b.db", ".b.db") == EPERM);
+  CHECK(move("b.db", "x-pos") == EACCES);
+  CHECK(move("b.db", "x-wal") == EPERM);
+  CHECK(move("none", "d.db") == ENOENT);
+  mount.ask("refuse rename b.db read only");
+  CHECK(move("b.db", "d.db") == EROFS);
+  mount.ask("allow");
+  mount.ask("hide d.db");
+  CHECK(move("b.db", "d.db") == EBUSY);
+  mount.ask("show d.db");
+  for (const char* suffix : {"-wal", "-shm", "-journal"}) {
+    CAPTURE(suffix);
+    std::string companion = std::string("b.db") + suffix;
+    write_file(mount.at(companion), "x");
+    CHECK(move(companion, "d.db") == EPERM);
+    CHECK(move("b.db", "d.db") == EBUSY);
+    CHECK(unlink(mount.at(companion).c_str()) == 0);
+  }
+  int fd = open(mount.at("b.db").c_str(), O_RDONLY);
+  CHECK(move("b.db", "d.db") == EBUSY);
+  close(fd);
+  // The close reaches the mount a moment later.
+  CHECK(move("b.db", "d.db") == 0);
+  CHECK(names_in(mount.mount_dir()) == Names{"c.db", "d.db"});
+  write_file(mount.at("b.db"), "another");
+  CHECK(read_file(mount.at("d.db")) == "content");
 }
 
 TEST_CASE("an unlinked file goes on for those who have it open, and its name is free for another") {

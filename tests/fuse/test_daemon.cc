@@ -75,6 +75,12 @@ class TestHooks final : public MountHooks {
   void after_sync(const FileName& file, const Status&) override { (void)enter("synced", file); }
   Status before_unlink(const FileName& file) override { return enter("unlink", file); }
   void after_unlink(const FileName& file) override { (void)enter("unlinked", file); }
+  Status may_rename(const Renaming& renaming) override {
+    if (renaming.exists) return Error(ErrorCode::kExists, renaming.to.text() + " exists");
+    return {};
+  }
+  Status before_rename(const Renaming& renaming) override { return enter("rename", renaming.from); }
+  void after_rename(const Renaming& renaming) override { (void)enter("renamed", renaming.to); }
   bool is_virtual_name(const std::string& name) override {
     return name == ".primary" || name.ends_with("-pos");
   }
