@@ -275,6 +275,16 @@ void DatabaseHooks::after_rename(const Renaming& renaming) {
 
 // ---- names ----
 
+Status DatabaseHooks::before_mkdir(const std::string& name) {
+  if (!node_.is_primary()) return refused({name}, Error(ErrorCode::kReadOnly, "this node is a replica"));
+  return refused({name}, check_database_name(name));
+}
+
+Status DatabaseHooks::before_rmdir(const std::string& name) {
+  if (!node_.is_primary()) return refused({name}, Error(ErrorCode::kReadOnly, "this node is a replica"));
+  return {};
+}
+
 bool DatabaseHooks::is_virtual_name(const std::string& name) {
   return name == kPrimaryFile || name == kLagFile || name.ends_with(kPositionSuffix);
 }
@@ -300,7 +310,8 @@ std::vector<std::string> DatabaseHooks::virtual_names() {
   if (!node_.primary_host_name().empty()) names.push_back(kPrimaryFile);
   if (node_.lag_ms()) names.push_back(kLagFile);
   for (const std::shared_ptr<Database>& database : node_.store().all()) {
-    if (database->exists()) names.push_back(database->name() + kPositionSuffix);
+    const std::string& name = database->name();
+    if (name.find('/') == std::string::npos && database->exists()) names.push_back(name + kPositionSuffix);
   }
   return names;
 }

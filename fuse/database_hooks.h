@@ -36,6 +36,8 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
   Status may_rename(const Renaming& renaming) override;
   Status before_rename(const Renaming& renaming) override;
   void after_rename(const Renaming& renaming) override;
+  Status before_mkdir(const std::string& name) override;
+  Status before_rmdir(const std::string& name) override;
   bool is_virtual_name(const std::string& name) override;
   Result<std::optional<std::string>> virtual_file(const std::string& name) override;
   std::vector<std::string> virtual_names() override;

@@ -20,6 +20,8 @@ class NoHooks final : public MountHooks {
   }
   Status before_rename(const Renaming&) override { return {}; }
   void after_rename(const Renaming&) override {}
+  Status before_mkdir(const std::string&) override { return {}; }
+  Status before_rmdir(const std::string&) override { return {}; }
   bool is_virtual_name(const std::string&) override { return false; }
   Result<std::optional<std::string>> virtual_file(const std::string&) override {
     return std::optional<std::string>();

@@ -1,9 +1,11 @@
 // What the mount asks of whoever owns the databases behind it.
 //
-// The mount itself (mount.h) is a pass-through of a flat directory of SQLite files; it knows open modes, the
+// The mount itself (mount.h) is a pass-through of directories of SQLite files; it knows open modes, the
 // kernel's caches, node ids and threads, and nothing of replication. Every request that DESIGN section 5 and
 // FUSE.md's table give a meaning is put to these hooks first; an error is the request's answer, by errno_table.h's
 // table. Hooks with no effect make the bare pass-through that the benchmarks compare with.
+//
+// Names are paths relative to the mount: "a.db", "tenants/17/b.db-wal".
 //
 // Thread rule: called on serving threads, several at once; they may do disk I/O and take a database's
 // mutex; they never touch the mount, wait for a file lock, a peer, or a kernel notification.
@@ -69,11 +71,16 @@ class MountHooks {
   virtual Status before_rename(const Renaming& renaming) = 0;
   virtual void after_rename(const Renaming& renaming) = 0;
 
+  // A directory is to be made or removed; `name` is a path. An error is the answer.
+  virtual Status before_mkdir(const std::string& name) = 0;
+  virtual Status before_rmdir(const std::string& name) = 0;
+
   // Files that exist only in the mount: ".primary", ".lag", "NAME-pos". The content of such a name now, or
   // nothing when there is no such file now. May drain a database (NAME-pos).
   virtual bool is_virtual_name(const std::string& name) = 0;
   virtual Result<std::optional<std::string>> virtual_file(const std::string& name) = 0;
-  // Those that exist now, for a listing of the root.
+  // Those that exist now in the root, for its listing. Other directories do not list theirs: `rm -r` would try to remove
+  // them.
   virtual std::vector<std::string> virtual_names() = 0;
 
   // Whether a database's file may be shown and looked up (false: the name does not exist for applications, and cannot be

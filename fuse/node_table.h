@@ -2,7 +2,7 @@
 //
 // A node stands for one real file. Its id is never used twice; a name that is removed and made
 // again gets a new node, also when that happened behind the mount (the real file's identity tells).
-// The root is 1 and not in here. A node lives as long as the kernel counts lookups of it or files
+// The root is 1 and not in here; other directories are, and are never renamed. A node lives as long as the kernel counts lookups of it or files
 // open on it. Its real file is held open exactly while applications have it open, under its name or
 // not: 1,000 idle databases hold no descriptor.
 //
@@ -68,6 +68,7 @@ class BackingFile {
   int backing_id_;
 };
 
+// A name is a path relative to the mount, without a slash at either end.
 struct NameState {
   explicit NameState(const std::string& name) : text(name), file(FileName::parse(name)) {}
 
@@ -84,6 +85,7 @@ struct FileNode {
   std::shared_ptr<NameState> name;
   FileIdentity identity;  // nothing for a virtual file
   bool is_virtual = false;
+  bool is_directory = false;
 };
 
 // A node and its state at one moment.
@@ -99,8 +101,9 @@ class NodeTable {
   std::shared_ptr<NameState> name(const std::string& text);
 
   std::optional<NodeView> find(uint64_t id);
-  // The node of the real file that `name` names now; counts one lookup. With name.mutex held.
-  NodeView look_up(const std::shared_ptr<NameState>& name, FileIdentity identity);
+  // The node of the real file or directory that `name` names now; counts one lookup. With name.mutex
+  // held.
+  NodeView look_up(const std::shared_ptr<NameState>& name, const struct stat& info);
   NodeView look_up_virtual(const std::string& name);
   void forget(uint64_t id, uint64_t lookups);
   // The name's node, if there is one, has lost its name. With name.mutex held.

@@ -100,6 +100,10 @@ void Operations::open(Request request, uint64_t id, int flags) {
     fuse_reply_err(request, id == kRootNode ? EISDIR : ESTALE);
     return;
   }
+  if (view->node.is_directory) {
+    fuse_reply_err(request, EISDIR);
+    return;
+  }
   if (view->node.is_virtual) {
     if (writes(flags)) {
       fuse_reply_err(request, EACCES);
@@ -118,13 +122,14 @@ void Operations::open(Request request, uint64_t id, int flags) {
   submit(open, view->node.name->file, false);
 }
 
-void Operations::create(Request request, uint64_t parent, const std::string& name, mode_t mode,
+void Operations::create(Request request, uint64_t parent, const std::string& entry, mode_t mode,
                         int flags) {
-  int error = 0;
   struct stat info;
-  NameClass name_class = classify(name);
-  if (parent != kRootNode) {
-    error = ENOTDIR;
+  std::string name;
+  int error = path_of(parent, entry, &name);
+  NameClass name_class = error ? NameClass::kPlain : classify(name);
+  if (error) {
+    // The directory has gone.
   } else if (name_class == NameClass::kVirtual) {
     error = EACCES;
   } else if (name_class == NameClass::kDotted) {
@@ -195,7 +200,7 @@ int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_
   struct stat info;
   int error = make_file(open, &info);
   if (error) return error;
-  NodeView view = parts_.nodes.look_up(state, FileIdentity::of(info));
+  NodeView view = parts_.nodes.look_up(state, info);
   *id = view.node.id;
   error = open_locked(name, view, &reply->open);
   if (error) {
@@ -212,7 +217,9 @@ int Operations::make_file(const OpenRequest& open, struct stat* info) {
                        O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd.valid()) return errno == EEXIST && !(open.flags & O_EXCL) ? ESTALE : errno;
   struct stat directory;
-  bool ok = fstat(parts_.directory, &directory) == 0;
+  const size_t slash = open.name.rfind('/');
+  const std::string above = slash == std::string::npos ? "." : open.name.substr(0, slash);
+  bool ok = fstatat(parts_.directory, above.c_str(), &directory, AT_SYMLINK_NOFOLLOW) == 0;
   // In a set-group-id directory the file has the directory's group already.
   gid_t gid = ok && (directory.st_mode & S_ISGID) ? static_cast<gid_t>(-1) : open.gid;
   ok = ok && fchown(fd.get(), open.uid, gid) == 0 && fchmod(fd.get(), open.mode & 07777) == 0 &&

@@ -43,26 +43,28 @@ int Operations::check_closed(NameState& database) {
 
 int Operations::rename_file(const RenameRequest& rename) {
   if (rename.flags & ~static_cast<unsigned>(RENAME_NOREPLACE)) return EINVAL;
-  if (rename.parent != kRootNode || rename.new_parent != kRootNode) return ENOTDIR;
-  switch (classify(rename.name)) {
+  std::string old_path, new_path;
+  if (int error = path_of(rename.parent, rename.name, &old_path)) return error;
+  if (int error = path_of(rename.new_parent, rename.new_name, &new_path)) return error;
+  switch (classify(old_path)) {
     case NameClass::kVirtual: return EACCES;
     case NameClass::kDotted:
     case NameClass::kHidden: return ENOENT;
     case NameClass::kPlain: break;
   }
-  switch (classify(rename.new_name)) {
+  switch (classify(new_path)) {
     case NameClass::kVirtual: return EACCES;
     case NameClass::kDotted: return EPERM;
     case NameClass::kHidden: return EBUSY;
     case NameClass::kPlain: break;
   }
-  std::shared_ptr<NameState> from = parts_.nodes.name(rename.name);
-  std::shared_ptr<NameState> to = parts_.nodes.name(rename.new_name);
+  std::shared_ptr<NameState> from = parts_.nodes.name(old_path);
+  std::shared_ptr<NameState> to = parts_.nodes.name(new_path);
   MountHooks::Renaming renaming{from->file, to->file};
   if (from->file.kind != FileKind::kDatabase || to->file.kind != FileKind::kDatabase) return EPERM;
   struct stat info;
-  if (int error = stat_name(rename.name, &info)) return error;
-  renaming.exists = stat_name(rename.new_name, &info) == 0;
+  if (int error = stat_file(old_path, &info)) return error == EISDIR ? EPERM : error;
+  renaming.exists = stat_name(new_path, &info) == 0;
   {
     // No OPEN of the old name comes in between. Names are made and removed under the lock of the
     // directory, which the kernel holds.
@@ -72,8 +74,7 @@ int Operations::rename_file(const RenameRequest& rename) {
     if (int error = check_closed(*from)) return error;
     allowed = parts_.hooks.before_rename(renaming);
     if (!allowed) return errno_of(allowed.error());
-    if (renameat(parts_.directory, rename.name.c_str(), parts_.directory,
-                 rename.new_name.c_str()) != 0) {
+    if (renameat(parts_.directory, old_path.c_str(), parts_.directory, new_path.c_str()) != 0) {
       return errno;
     }
     parts_.nodes.rename(*from, to);

@@ -48,7 +48,15 @@ struct OperationsTable {
     ops.releasedir = [](fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
       self(r).releasedir(r, info->fh);
     };
-    ops.fsyncdir = [](fuse_req_t r, fuse_ino_t, int, fuse_file_info*) { self(r).fsyncdir(r); };
+    ops.fsyncdir = [](fuse_req_t r, fuse_ino_t id, int, fuse_file_info*) {
+      self(r).fsyncdir(r, id);
+    };
+    ops.mkdir = [](fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode) {
+      self(r).mkdir(r, parent, name, mode);
+    };
+    ops.rmdir = [](fuse_req_t r, fuse_ino_t parent, const char* name) {
+      self(r).rmdir(r, parent, name);
+    };
   }
 
   static void files(fuse_lowlevel_ops& ops) {
@@ -75,8 +83,6 @@ struct OperationsTable {
     ops.mknod = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, dev_t) {
       fuse_reply_err(r, EPERM);
     };
-    ops.mkdir = [](fuse_req_t r, fuse_ino_t, const char*, mode_t) { fuse_reply_err(r, EPERM); };
-    ops.rmdir = [](fuse_req_t r, fuse_ino_t, const char*) { fuse_reply_err(r, EPERM); };
     ops.symlink = [](fuse_req_t r, const char*, fuse_ino_t, const char*) {
       fuse_reply_err(r, EPERM);
     };

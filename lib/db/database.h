@@ -26,6 +26,7 @@
 #include "changelog/page_codec.h"
 #include "db/control.h"
 #include "db/database_state.h"
+#include "db/directories.h"
 #include "db/page_sums.h"
 #include "db/paths.h"
 #include "db/wal_tail.h"
@@ -326,6 +327,8 @@ class Database {
   Status apply_create(RecordReader& reader) REQUIRES(mutex_);
   Status apply_drop(RecordReader& reader) REQUIRES(mutex_);
   Status rename_into_place(SnapshotLoad& copy) REQUIRES(mutex_);
+  Status put_file_in_place(const FileInfo* like) REQUIRES(mutex_);
+  DatabaseDirectories directories();
   Status remove_companions() REQUIRES(mutex_);
   Status remove_files(const Position& after) REQUIRES(mutex_);
   Status keep_lost(const std::string& why) REQUIRES(mutex_);

@@ -28,11 +28,11 @@ bool is_dead_file(const std::string& link, const std::vector<std::string>& file_
   ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
   if (n <= 0) return false;
   std::string path(target, static_cast<size_t>(n));
-  size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return false;
-  if (std::find(file_names.begin(), file_names.end(), path.substr(slash + 1)) == file_names.end()) return false;
+  auto named = std::find_if(file_names.begin(), file_names.end(),
+                            [&](const std::string& name) { return path.ends_with("/" + name); });
+  if (named == file_names.end()) return false;
   // A file of a detached mount has a path from that mount's own root.
-  if (slash == 0) return true;
+  if (path.size() == named->size() + 1) return true;
   struct stat info;
   return stat(link.c_str(), &info) != 0 && errno == ENOTCONN;
 }

@@ -20,11 +20,17 @@ constexpr size_t kSuperJournalDigits = 9;
 constexpr size_t kSuperJournalNine = 6;  // the digit that is always 9
 constexpr size_t kSuperJournalBytes = kSuperJournalStart.size() + kSuperJournalDigits;
 
+// Whether a name ends with a suffix and has something before it, in the same directory.
+bool has_suffix(std::string_view name, std::string_view suffix) {
+  return name.ends_with(suffix) && name.size() > suffix.size() && name[name.size() - suffix.size() - 1] != '/';
+}
+
 bool is_upper_hex(char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F'); }
 
 bool ends_as_super_journal(std::string_view name) {
   if (name.size() <= kSuperJournalBytes) return false;
   std::string_view suffix = name.substr(name.size() - kSuperJournalBytes);
+  if (!has_suffix(name, suffix)) return false;
   if (!suffix.starts_with(kSuperJournalStart)) return false;
   std::string_view digits = suffix.substr(kSuperJournalStart.size());
   return digits[kSuperJournalNine] == '9' && std::all_of(digits.begin(), digits.end(), is_upper_hex);
@@ -34,7 +40,7 @@ bool ends_as_super_journal(std::string_view name) {
 
 FileName FileName::parse(const std::string& name) {
   for (const Suffix& suffix : kSuffixes) {
-    if (name.ends_with(suffix.text) && name.size() > suffix.text.size()) {
+    if (has_suffix(name, suffix.text)) {
       return {name.substr(0, name.size() - suffix.text.size()), suffix.kind};
     }
   }

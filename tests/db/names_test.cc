@@ -9,14 +9,53 @@ using namespace litefs;
 using namespace litefs::test;
 
 TEST_CASE("names that SQLite gives to other files are no databases' names") {
-  for (const char* name : {"a.db", "a", "a-mj.db", "a-mj0123AB8CD", "a.db-mj0123ab9cd", "-wal", "a%2Fb", "ä ö"}) {
+  for (const char* name : {"a.db", "a", "a-mj.db", "a-mj0123AB8CD", "a.db-mj0123ab9cd", "-wal", "a%2Fb", "ä ö", "a/b.db", "a/b/c/d/e.db"}) {
     CAPTURE(name);
     CHECK(check_database_name(name).ok());
   }
-  for (const char* name : {"", ".a", "a-wal", "a-shm", "a-journal", "a-pos", "a.db-mj0123AB9CD"}) {
+  for (const char* name : {"", ".a", "a-wal", "a-shm", "a-journal", "a-pos", "a.db-mj0123AB9CD", "/a", "a/", "a//b", ".", "..", "a/../b", "../a",
+                           "a/./b", "a/.b", "a-wal/b", "a/b-shm", "a-mj0123AB9CD/b", "a-pos/b"}) {
     CAPTURE(name);
     CHECK_FALSE(check_database_name(name).ok());
   }
+}
+
+TEST_CASE("names have bounds, by their parts and as a whole") {
+  CHECK(check_database_name(std::string(243, 'a')).ok());
+  CHECK_FALSE(check_database_name(std::string(244, 'a')).ok());
+  CHECK(check_database_name(std::string(100, 'a') + "/" + std::string(152, 'a')).ok());
+  CHECK_FALSE(check_database_name(std::string(100, 'a') + "/" + std::string(153, 'a')).ok());
+  CHECK_FALSE(check_database_name(std::string("a\0b", 3)).ok());
+}
+
+TEST_CASE("a name under meta leads back to the database, and to no other") {
+  for (const char* name : {"a", "a/b", "a%2Fb", "%", "%25", "a/b/c%", "%2F/%25"}) {
+    CAPTURE(name);
+    std::string escaped = escape_database_name(name);
+    CHECK(escaped.find('/') == std::string::npos);
+    CHECK(unescape_database_name(escaped) == name);
+  }
+  for (const char* escaped : {"%", "%2", "%2f", "a%41", "%%"}) {
+    CAPTURE(escaped);
+    CHECK_FALSE(unescape_database_name(escaped).has_value());
+  }
+  CHECK(escape_database_name("a/b") != escape_database_name("a%2Fb"));
+}
+
+TEST_CASE("databases in directories are found at a start") {
+  TempDir directory;
+  std::filesystem::create_directories(directory.file("db/a/b"));
+  std::filesystem::create_directories(directory.file("db/.hidden"));
+  for (const char* name : {"a.db", "a/a.db", "a/b/c.db", ".hidden/x.db"}) {
+    Shell(directory.file("db/") + name).run("CREATE TABLE t(x);");
+  }
+  TestNode node(directory.path());
+  const std::vector<std::string> all{"a.db", "a/a.db", "a/b/c.db"};
+  CHECK(node.names() == all);
+  node.start_primary("a/b/c.db", 1);
+  CHECK(std::filesystem::exists(directory.file("meta/a%2Fb%2Fc.db/control")));
+  node.restart();
+  CHECK(node.names() == all);
 }
 
 TEST_CASE("a super-journal that a crash left is no database") {

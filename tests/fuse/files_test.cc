@@ -121,11 +121,10 @@ TEST_CASE("without allow_other the mount is its user's alone") {
   CHECK(as_nobody([&] { return try_open(mount.mount_dir(), O_RDONLY | O_DIRECTORY); }) == EACCES);
 }
 
-TEST_CASE("there is nothing but files, and no name that begins with a dot") {
+TEST_CASE("there is nothing but files and directories, and no name that begins with a dot") {
   MountProcess mount;
   std::string path = mount.at("a.db");
   write_file(path, "content");
-  CHECK(error_of(mkdir(mount.at("d").c_str(), 0755)) == EPERM);
   CHECK(error_of(symlink("a.db", mount.at("s").c_str())) == EPERM);
   CHECK(error_of(link(path.c_str(), mount.at("l").c_str())) == EPERM);
   CHECK(error_of(mknod(mount.at("n").c_str(), S_IFREG | 0644, 0)) == EPERM);
@@ -135,13 +134,64 @@ TEST_CASE("there is nothing but files, and no name that begins with a dot") {
   CHECK(names_in(mount.backing_dir()) == Names{"a.db"});
 
   // Whatever else lies in the data directory is not shown.
-  std::filesystem::create_directory(mount.real("directory"));
+  std::filesystem::create_directory(mount.real(".directory"));
   std::filesystem::create_symlink("/etc/passwd", mount.real("symlink"));
   write_file(mount.real(".dot"), "x");
   CHECK(names_in(mount.mount_dir()) == Names{"a.db"});
-  for (const char* name : {"directory", "symlink", ".dot"}) {
+  for (const char* name : {".directory", "symlink", ".dot"}) {
     CHECK(try_open(mount.at(name), O_RDONLY) == ENOENT);
   }
+}
+
+TEST_CASE("directories are made, listed and removed, and hold files at any depth") {
+  MountProcess mount;
+  umask(022);
+  CHECK(error_of(mkdir(mount.at("a").c_str(), 0775)) == 0);
+  CHECK(error_of(mkdir(mount.at("a/b").c_str(), 0700)) == 0);
+  CHECK(error_of(mkdir(mount.at("a").c_str(), 0755)) == EEXIST);
+  CHECK(error_of(mkdir(mount.at("a/.c").c_str(), 0755)) == EPERM);
+  CHECK(error_of(mkdir(mount.at("x/y").c_str(), 0755)) == ENOENT);
+  CHECK((info_of(mount.at("a")).st_mode & 07777) == 0755);
+  CHECK((info_of(mount.real("a/b")).st_mode & 07777) == 0700);
+  CHECK(mount.count("mkdir", "a/b") == 1);
+
+  write_file(mount.at("a/b/c.db"), "content");
+  write_file(mount.at("c.db"), "other");
+  CHECK(mount.count("opened", "a/b/c.db") == 1);
+  CHECK(read_file(mount.real("a/b/c.db")) == "content");
+  CHECK(read_file(mount.at("a/b/c.db")) == "content");
+  CHECK(read_file(mount.at("c.db")) == "other");
+  CHECK(info_of(mount.at("a/b/c.db")).st_ino != info_of(mount.at("c.db")).st_ino);
+  mount.ask("virtual a/b/c.db-pos now");
+  CHECK(names_in(mount.mount_dir()) == Names{"a", "c.db"});
+  CHECK(names_in(mount.at("a")) == Names{"b"});
+  CHECK(names_in(mount.at("a/b")) == Names{"c.db"});
+  CHECK(read_file(mount.at("a/b/c.db-pos")) == "now");
+  mount.ask("virtual a/b/c.db-pos");
+
+  CHECK(error_of(rmdir(mount.at("a").c_str())) == ENOTEMPTY);
+  CHECK(error_of(rmdir(mount.at("a/b").c_str())) == ENOTEMPTY);
+  CHECK(error_of(rmdir(mount.at("c.db").c_str())) == ENOTDIR);
+  CHECK(error_of(rename(mount.at("a").c_str(), mount.at("d").c_str())) == EPERM);
+  CHECK(error_of(rename(mount.at("a/b/c.db").c_str(), mount.at("a/d.db").c_str())) == 0);
+  CHECK(read_file(mount.at("a/d.db")) == "content");
+  CHECK(error_of(chmod(mount.at("a/b").c_str(), 0711)) == 0);
+  CHECK((info_of(mount.real("a/b")).st_mode & 07777) == 0711);
+  int directory = open(mount.at("a/b").c_str(), O_RDONLY | O_DIRECTORY);
+  CHECK(fsync(directory) == 0);
+  mount.ask("refuse rmdir a/b read only");
+  CHECK(error_of(rmdir(mount.at("a/b").c_str())) == EROFS);
+  mount.ask("allow");
+  CHECK(error_of(rmdir(mount.at("a/b").c_str())) == 0);
+  CHECK(error_of(openat(directory, "new.db", O_RDWR | O_CREAT, 0644)) == ENOENT);
+  close(directory);
+  CHECK(error_of(mkdir(mount.at("a/b").c_str(), 0755)) == 0);
+  write_file(mount.at("a/b/c.db"), "again");
+  CHECK(read_file(mount.at("a/b/c.db")) == "again");
+  CHECK(unlink(mount.at("a/b/c.db").c_str()) == 0);
+  CHECK(unlink(mount.at("a/d.db").c_str()) == 0);
+  CHECK(std::filesystem::remove_all(mount.at("a")) == 2);
+  CHECK(names_in(mount.backing_dir()) == Names{"c.db"});
 }
 
 TEST_CASE("a closed database can be renamed, nothing else") {

@@ -81,6 +81,8 @@ class TestHooks final : public MountHooks {
   }
   Status before_rename(const Renaming& renaming) override { return enter("rename", renaming.from); }
   void after_rename(const Renaming& renaming) override { (void)enter("renamed", renaming.to); }
+  Status before_mkdir(const std::string& name) override { return enter("mkdir", {name}); }
+  Status before_rmdir(const std::string& name) override { return enter("rmdir", {name}); }
   bool is_virtual_name(const std::string& name) override {
     return name == ".primary" || name.ends_with("-pos");
   }
@@ -93,7 +95,9 @@ class TestHooks final : public MountHooks {
   std::vector<std::string> virtual_names() override {
     MutexLock lock(mutex_);
     std::vector<std::string> names;
-    for (const auto& [name, text] : virtual_) names.push_back(name);
+    for (const auto& [name, text] : virtual_) {
+      if (name.find('/') == std::string::npos) names.push_back(name);
+    }
     return names;
   }
   bool is_visible(const FileName& file) override {

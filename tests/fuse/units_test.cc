@@ -34,6 +34,10 @@ TEST_CASE("a file's name tells its database and its kind") {
                {"a.db-mj0123AB8CD", "a.db-mj0123AB8CD", FileKind::kDatabase},
                {"a.db-mj0123ab9CD", "a.db-mj0123ab9CD", FileKind::kDatabase},
                {"a.db-mj0123AB9C", "a.db-mj0123AB9C", FileKind::kDatabase},
+               {"a-wal/b.db", "a-wal/b.db", FileKind::kDatabase},
+               {"a/b.db-shm", "a/b.db", FileKind::kShm},
+               {"a/-shm", "a/-shm", FileKind::kDatabase},
+               {"a/-mj0123AB9CD", "a/-mj0123AB9CD", FileKind::kDatabase},
                {"-mj0123AB9CD", "-mj0123AB9CD", FileKind::kDatabase},
                {"-wal", "-wal", FileKind::kDatabase},
                {"a-wal-wal", "a-wal", FileKind::kWal}};

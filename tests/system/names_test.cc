@@ -225,3 +225,57 @@ TEST_CASE("nobody sees a copy before it is whole, and a crash of the node leaves
     cluster.check_same("new.db");
   }
 }
+
+TEST_CASE("databases in directories are replicated, and the directories come and go with them") {
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  cluster.start_replica(1);
+  const std::string mount = cluster.node(0).mount() + "/";
+  const std::string replica = cluster.node(1).mount() + "/";
+  // The replica's kernel remembers the names as missing.
+  failure("cat " + replica + "a/b/c.db");
+  run("mkdir -p " + mount + "a/b " + mount + "empty");
+  make_database(mount + "a/b/c.db", "WAL", "deep");
+  make_database(mount + "a/c.db", "DELETE", "middle");
+  make_database(mount + "c.db", "WAL", "top");
+  cluster.wait_for_equal(kSoon);
+  for (const char* name : {"a/b/c.db", "a/c.db", "c.db"}) cluster.check_same(name);
+  CHECK(cluster.open(1, "a/b/c.db").value("SELECT DISTINCT v FROM t") == "deep");
+  CHECK(cluster.position(0, "a/b/c.db") == cluster.position(1, "a/b/c.db"));
+  CHECK(list(cluster, 1).find("empty") == std::string::npos);
+  failure("mkdir " + replica + "d");
+  failure("rmdir " + replica + "a/b");
+  failure("rmdir " + mount + "a/b");
+  failure("mkdir " + mount + "x-wal");
+
+  {
+    App app = cluster.open(0, "a/b/c.db");
+    app.sql("INSERT INTO t(v) VALUES('more')");
+    cluster.wait_for_equal(kSoon);
+    CHECK(cluster.open(1, "a/b/c.db").value("SELECT count(*) FROM t") == "101");
+    app.close();
+  }
+  run("mv " + mount + "a/b/c.db " + mount + "empty/d.db");
+  cluster.check_same("empty/d.db");
+  failure("ls " + replica + "a/b");
+  run("cp " + mount + "a/c.db " + mount + "a/b/copy.db");
+  cluster.check_same("a/b/copy.db");
+  run("rm -r " + mount + "a");
+  cluster.wait_for_equal(kSoon);
+  failure("ls " + replica + "a");
+  CHECK(cluster.status(1).databases.size() == 2);
+
+  // A file where a directory was, and the reverse.
+  make_database(mount + "a", "WAL", "file");
+  cluster.check_same("a");
+  run("rm " + mount + "a && mkdir " + mount + "a");
+  make_database(mount + "a/x.db", "WAL", "again");
+  cluster.check_same("a/x.db");
+  cluster.restart(0);
+  cluster.restart(1);
+  cluster.check_same("a/x.db");
+  cluster.check_same("empty/d.db");
+  cluster.add_node();
+  cluster.start_replica(2);
+  cluster.check_same("a/x.db");
+}
