@@ -4,28 +4,22 @@ namespace litefs {
 
 bool CopiesIn::before_open(const MountHooks::Opening& opening, const Done& done) {
   const std::string& name = opening.file.database;
-  std::optional<Status> answer;
   {
     MutexLock lock(mutex_);
     auto it = copies_.find(name);
     if (it != copies_.end() && !opening.create) {
-      if (!opening.write_only) {
-        it->second.waiting.emplace_back(opening, done);
-        return true;
-      }
-      answer = it->second.begun ? Status() : Status(Error(ErrorCode::kBusy, "'" + name + "' is just being made"));
-    } else if (!opening.write_only && it == copies_.end()) {
-      return false;
+      // A second writer, too: it could not be told whether it comes before the last close or after it.
+      it->second.waiting.emplace_back(opening, done);
+      return true;
     }
+    if (!opening.write_only && it == copies_.end()) return false;
   }
-  if (!answer) {
-    // The file does not exist: a copy that is noted here was never made.
-    if (opening.create) unlinked(name);
-    if (!opening.write_only) return false;
-    answer = begin(opening);
-  }
-  if (!answer->ok()) log_.warning("request refused").kv("file", opening.file.text()).error(answer->error());
-  done(std::move(*answer));
+  // The file does not exist: a copy that is noted here was never made.
+  if (opening.create) unlinked(name);
+  if (!opening.write_only) return false;
+  Status answer = begin(opening);
+  if (!answer.ok()) log_.warning("request refused").kv("file", opening.file.text()).error(answer.error());
+  done(std::move(answer));
   return true;
 }
 
@@ -42,13 +36,8 @@ Status CopiesIn::begin(const MountHooks::Opening& opening) {
     if (!copies_.try_emplace(name).second) return Error(ErrorCode::kBusy, "'" + name + "' is just being made");
   }
   Status begun = database->begin_copy();
-  if (!begun.ok()) {
-    end(name);
-    return begun;
-  }
-  MutexLock lock(mutex_);
-  copies_[name].begun = true;
-  return {};
+  if (!begun.ok()) end(name);
+  return begun;
 }
 
 // Forgets a copy, and asks again for those that have waited for it.

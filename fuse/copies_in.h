@@ -1,7 +1,7 @@
 // Files that applications copy onto a primary's mount (cp, cat >, dd, a file manager): written with O_WRONLY, as SQLite
 // never opens, without a journal, under a name that has no database yet.
 //
-// Such a file is taken as it comes. Until its last writer has closed it, nobody else can open it (an open waits, and is
+// Such a file is taken as it comes. Until its writer has closed it, nobody else can open it (an open waits, and is
 // EBUSY at the mount's deadline). Then it becomes the database of its name as one transaction, or it is removed and the log
 // says why. A database that is there cannot be copied over: that is refused before anything changes. Thread rule: any
 // serving thread; nothing is called under the mutex.
@@ -37,7 +37,6 @@ class CopiesIn {
 
  private:
   struct Copy {
-    bool begun = false;
     std::vector<std::pair<MountHooks::Opening, Done>> waiting;
   };
 

@@ -188,9 +188,11 @@ int Operations::open_node(const OpenRequest& open, OpenReply* reply) {
   if (!view) return ESTALE;
   NameState& name = *view->node.name;
   MutexLock lock(name.mutex);
-  // Again: it may have been unlinked, or opened, until now.
+  // Again: it may have been unlinked or opened until now.
   view = parts_.nodes.find(open.node);
-  return view ? open_locked(name, *view, reply) : ESTALE;
+  // Or renamed: then it was decided on under another name.
+  if (!view || view->node.name.get() != &name) return ESTALE;
+  return open_locked(name, *view, reply);
 }
 
 int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_t* id) {

@@ -304,6 +304,7 @@ class Database {
   Status sums_take(RecordReader& reader) REQUIRES(mutex_);
 
   // -- whole files that applications bring (database_adopt.cc)
+  Status check_alone() REQUIRES(mutex_);
   Status adopt_file() REQUIRES(mutex_);
   Status end_copy_mark() REQUIRES(mutex_);
   Status discard_unfinished_copy() REQUIRES(mutex_);
@@ -328,6 +329,7 @@ class Database {
   Status apply_drop(RecordReader& reader) REQUIRES(mutex_);
   Status rename_into_place(SnapshotLoad& copy) REQUIRES(mutex_);
   Status put_file_in_place(const FileInfo* like) REQUIRES(mutex_);
+  Status try_put_file_in_place(const FileInfo* like) REQUIRES(mutex_);
   DatabaseDirectories directories();
   Status remove_companions() REQUIRES(mutex_);
   Status remove_files(const Position& after) REQUIRES(mutex_);

@@ -40,6 +40,14 @@ Status check_whole(File& file) {
 
 }  // namespace
 
+// What an older database of this name has left behind would be taken for the new one's.
+Status Database::check_alone() {
+  for (const std::string& companion : {paths_.wal(), paths_.journal()}) {
+    if (TRY(env_.files.exists(companion))) return Error(ErrorCode::kInvalid, companion + " lies beside it");
+  }
+  return {};
+}
+
 Status Database::begin_copy() {
   MutexLock lock(mutex_);
   TRY(usable());
@@ -69,7 +77,8 @@ Status Database::finish_copy() {
   }
   // Nothing at all is what SQLite takes for an empty database.
   if (TRY(file.value()->info()).size_bytes == 0) return end_copy_mark();
-  Status taken = check_whole(*file.value());
+  Status taken = check_alone();
+  if (taken.ok()) taken = check_whole(*file.value());
   if (taken.ok()) taken = file.value()->sync();
   if (taken.ok()) taken = env_.files.sync_directory(directory_of(paths_.database()));
   if (taken.ok()) taken = end_copy_mark();
@@ -104,9 +113,8 @@ Status Database::discard_unfinished_copy() {
 Status Database::adopt_copy_of(const std::string& path) {
   MutexLock lock(mutex_);
   TRY(usable());
-  for (const std::string& taken : {paths_.database(), paths_.wal(), paths_.journal()}) {
-    if (TRY(env_.files.exists(taken))) return Error(ErrorCode::kExists, taken + " exists");
-  }
+  if (TRY(env_.files.exists(paths_.database()))) return Error(ErrorCode::kExists, paths_.database() + " exists");
+  TRY(check_alone());
   std::unique_ptr<File> from = TRY(env_.files.open(path, OpenMode::kReadOnly));
   FileInfo info = TRY(from->info());
   {

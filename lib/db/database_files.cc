@@ -81,16 +81,8 @@ Status Database::put_file_in_place(const FileInfo* like) {
   constexpr int kTries = 10;
   Status placed;
   for (int i = 0; i < kTries; ++i) {
-    TRY(make_parents(directories(), name()));
-    Result<FileInfo> above = env_.files.info(directory_of(paths_.database()));
-    if (above.ok()) {
-      const FileInfo& owner = like ? *like : above.value();
-      TRY(env_.files.set_owner(paths_.load(), owner.uid, owner.gid, like ? like->mode : 0664));
-      placed = env_.files.rename(paths_.load(), paths_.database());
-      if (placed.ok()) return env_.files.sync_directory(directory_of(paths_.database()));
-    } else {
-      placed = above.error();
-    }
+    placed = try_put_file_in_place(like);
+    if (placed.ok()) return env_.files.sync_directory(directory_of(paths_.database()));
     if (placed.error().code() != ErrorCode::kNotFound) break;
   }
   Result<FileInfo> in_the_way = env_.files.info(paths_.database());
@@ -98,6 +90,14 @@ Status Database::put_file_in_place(const FileInfo* like) {
     return Error(ErrorCode::kBusy, paths_.database() + " is a directory with other databases");
   }
   return placed;
+}
+
+Status Database::try_put_file_in_place(const FileInfo* like) {
+  TRY(make_parents(directories(), name()));
+  const FileInfo above = TRY(env_.files.info(directory_of(paths_.database())));
+  const FileInfo& owner = like ? *like : above;
+  TRY(env_.files.set_owner(paths_.load(), owner.uid, owner.gid, like ? like->mode : 0664));
+  return env_.files.rename(paths_.load(), paths_.database());
 }
 
 // Poisons and removes -wal and -shm, and lets go of them.

@@ -32,10 +32,12 @@ Status Store::find_files(const std::string& directory, std::set<std::string>& na
   const std::string root = env_.data_dir + "/db/";
   for (const std::string& entry : TRY(env_.files.list(root + directory))) {
     const std::string name = directory.empty() ? entry : directory + "/" + entry;
-    if (!check_database_name(name).ok() || names.contains(name)) continue;
+    if (!check_database_name(name).ok()) continue;
     Result<FileInfo> info = env_.files.info(root + name);
     if (info.ok() && S_ISDIR(info.value().mode)) {
       TRY(find_files(name, names));
+    } else if (names.contains(name)) {
+      continue;
     } else if (is_database_file(root + name)) {
       names.insert(name);
     } else {

@@ -1,6 +1,7 @@
 #include "env/process.h"
 
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +9,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+
+#include "env/file.h"
 
 namespace litefs {
 namespace {
@@ -38,6 +41,18 @@ bool is_dead_file(const std::string& link, const std::vector<std::string>& file_
 }
 
 }  // namespace
+
+Result<uint64_t> raise_open_files_max() {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error(errno, "asking how many files may be open");
+  if (limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      return errno_error(errno, "raising the limit of open files to " + std::to_string(limit.rlim_max));
+    }
+  }
+  return static_cast<uint64_t>(limit.rlim_cur);
+}
 
 std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names) {
   std::vector<ProcessName> found;

@@ -167,6 +167,13 @@ TEST_CASE("only a whole database is adopted") {
     CHECK_FALSE(std::filesystem::exists(node.file("a.db")));
     CHECK_FALSE(db->exists());
   }
+  // Left by another database of this name.
+  std::ofstream(node.file("a.db-wal")) << "old";
+  REQUIRE(db->begin_copy().ok());
+  std::filesystem::copy(source.path, node.file("a.db"));
+  CHECK_FALSE(db->finish_copy().ok());
+  std::filesystem::remove(node.file("a.db-wal"));
+
   REQUIRE(db->begin_copy().ok());
   std::filesystem::copy(source.path, node.file("a.db"));
   REQUIRE(db->finish_copy().ok());
