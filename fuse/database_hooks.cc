@@ -16,7 +16,10 @@ std::string database_of_position_file(const std::string& name) {
 
 }  // namespace
 
-DatabaseHooks::DatabaseHooks(Node& node, const Log& log) : node_(node), log_(log) {}
+DatabaseHooks::DatabaseHooks(Node& node, const Log& log)
+    : node_(node), log_(log), copies_(node, log, [this](const Opening& opening, CopiesIn::Done done) {
+        open_on_primary(opening, std::move(done));
+      }) {}
 
 bool DatabaseHooks::replica_is_read_only() const {
   switch (node_.options().fuse_replica_open) {
@@ -37,13 +40,24 @@ Status DatabaseHooks::refused(const FileName& file, Status status) {
 
 void DatabaseHooks::before_open(const Opening& opening, std::function<void(Status)> done) {
   if (node_.is_primary()) {
-    Status allowed = refused(opening.file, may_open_on_primary(opening));
-    const bool begins_wal = opening.file.kind == FileKind::kWal && opening.write;
-    if (!allowed.ok() || !begins_wal) return done(allowed);
-    open_wal_on_primary(opening, std::move(done));
+    open_on_primary(opening, std::move(done));
   } else {
     open_on_replica(opening, std::move(done));
   }
+}
+
+void DatabaseHooks::open_on_primary(const Opening& opening, std::function<void(Status)> done) {
+  if (opening.file.kind == FileKind::kDatabase) {
+    if (copies_.before_open(opening, done)) return;
+  } else if (opening.write_only) {
+    // SQLite opens everything that it writes for reading, too. A file that goes past it could be half of anything.
+    Error error(ErrorCode::kReadOnly, "only SQLite may write it; to bring in a database with its -wal or -journal use 'litefs import'");
+    return done(refused(opening.file, error));
+  }
+  Status allowed = refused(opening.file, may_open_on_primary(opening));
+  const bool begins_wal = opening.file.kind == FileKind::kWal && opening.write;
+  if (!allowed.ok() || !begins_wal) return done(allowed);
+  open_wal_on_primary(opening, std::move(done));
 }
 
 Status DatabaseHooks::may_open_on_primary(const Opening& opening) {
@@ -87,7 +101,9 @@ void DatabaseHooks::open_on_replica(const Opening& opening, std::function<void(S
   auto read_only = [&] {
     return Error(ErrorCode::kReadOnly, "this node is a replica; the primary is " + node_.primary_host_name());
   };
-  if (kind == FileKind::kJournal) return done(read_only());
+  if (kind == FileKind::kJournal || kind == FileKind::kSuperJournal) return done(read_only());
+  // Not even where the mode is writable: a plain write would go past SQLite.
+  if (opening.write_only) return done(read_only());
   if (kind == FileKind::kDatabase && (opening.create || (opening.write && replica_is_read_only()))) return done(read_only());
   if (!database) return done(Error(ErrorCode::kNotFound, "no database '" + name + "'"));
   DatabaseInfo info = database->info();
@@ -125,7 +141,8 @@ void DatabaseHooks::database_changed(const std::string& name) {
 }
 
 void DatabaseHooks::opened(const FileName& file, const HowOpened& how) {
-  if (!node_.is_primary() || file.kind == FileKind::kJournal) return;
+  if (file.kind == FileKind::kDatabase) copies_.opened(file.database);
+  if (!node_.is_primary() || file.kind == FileKind::kJournal || file.kind == FileKind::kSuperJournal) return;
   std::shared_ptr<Database> database = node_.store().find(file.database);
   if (!database) return;
   if (file.kind == FileKind::kDatabase) return database->set_writes_unseen(how.passed_through);
@@ -136,6 +153,7 @@ void DatabaseHooks::opened(const FileName& file, const HowOpened& how) {
 }
 
 void DatabaseHooks::closed(const FileName& file) {
+  if (file.kind == FileKind::kDatabase) copies_.closed(file.database);
   if (!node_.is_primary() || file.kind != FileKind::kShm) return;
   if (std::shared_ptr<Database> database = node_.store().find(file.database)) {
     database->index_closed();
@@ -177,7 +195,10 @@ Status DatabaseHooks::before_write(const FileName& file, uint64_t offset_bytes, 
     database->journal_written(offset_bytes, data);
     return {};
   }
-  if (file.kind == FileKind::kDatabase) return refused(file, database->before_database_write(offset_bytes, data));
+  if (file.kind == FileKind::kDatabase) {
+    if (copies_.has(file.database)) return {};
+    return refused(file, database->before_database_write(offset_bytes, data));
+  }
   return {};
 }
 
@@ -185,6 +206,13 @@ Status DatabaseHooks::before_resize(const FileName& file, uint64_t size_bytes) {
   Status why;
   std::shared_ptr<Database> database = started(file, &why);
   if (!database) return refused(file, why);
+  if (file.kind == FileKind::kDatabase && size_bytes == 0 && database->exists()) {
+    // SQLite never does: a database keeps its first page. An open with O_TRUNC comes here.
+    return refused(file, Error(ErrorCode::kReadOnly, "'" + file.database +
+                                                         "' is a database, which cannot be emptied or overwritten by a "
+                                                         "plain copy: use 'litefs import'"));
+  }
+  if (copies_.has(file.database)) return {};
   if (!node_.is_primary()) return {};  // SQLite's own business there: an application's checkpoint
   switch (file.kind) {
     case FileKind::kDatabase: return refused(file, database->before_database_resize(size_bytes));
@@ -195,6 +223,7 @@ Status DatabaseHooks::before_resize(const FileName& file, uint64_t size_bytes) {
       database->journal_gone();
       return {};
     case FileKind::kShm: return refused(file, database->index_begins(size_bytes));
+    case FileKind::kSuperJournal: return {};
   }
   return {};
 }
@@ -224,6 +253,7 @@ Status DatabaseHooks::before_unlink(const FileName& file) {
     case FileKind::kWal: return refused(file, database->before_wal_unlink());
     case FileKind::kShm: return refused(file, database->drain(true));
     case FileKind::kJournal: return refused(file, database->capture_file());
+    case FileKind::kSuperJournal: return {};
   }
   return {};
 }
@@ -233,10 +263,56 @@ void DatabaseHooks::after_unlink(const FileName& file) {
   if (!database || !node_.is_primary()) return;
   if (file.kind == FileKind::kWal) database->tail_unlinked();
   if (file.kind == FileKind::kJournal) database->journal_gone();
-  if (file.kind == FileKind::kDatabase) database->removed();
+  if (file.kind == FileKind::kDatabase) {
+    database->removed();
+    copies_.unlinked(file.database);
+  }
+}
+
+Status DatabaseHooks::may_rename(const Renaming& renaming) {
+  if (!node_.is_primary()) return refused(renaming.from, Error(ErrorCode::kReadOnly, "this node is a replica"));
+  const std::string& to = renaming.to.database;
+  if (renaming.exists) {
+    Error exists(ErrorCode::kExists, "'" + to + "' exists: 'litefs import' replaces a database by another");
+    return refused(renaming.from, exists);
+  }
+  return refused(renaming.from, check_database_name(to));
+}
+
+Status DatabaseHooks::before_rename(const Renaming& renaming) {
+  return refused(renaming.from, make_renamed(renaming));
+}
+
+// Makes the database under its new name, then drops it under the old one: a crash in between leaves both.
+Status DatabaseHooks::make_renamed(const Renaming& renaming) {
+  Status why;
+  std::shared_ptr<Database> from = started(renaming.from, &why);
+  if (!from) return why;
+  std::shared_ptr<Database> to = TRY(node_.create_database(renaming.to.database));
+  if (!from->exists()) return {};  // an empty file
+  TRY(from->drain(true));
+  TRY(to->adopt_copy_of(from->paths().database()));
+  Status dropped = from->drop();
+  if (!dropped.ok()) file_created(renaming.to.database);  // both are there now
+  return dropped;
+}
+
+void DatabaseHooks::after_rename(const Renaming& renaming) {
+  if (std::shared_ptr<Database> from = node_.store().find(renaming.from.database)) from->removed();
+  if (std::shared_ptr<Database> to = node_.store().find(renaming.to.database)) to->file_replaced();
 }
 
 // ---- names ----
+
+Status DatabaseHooks::before_mkdir(const std::string& name) {
+  if (!node_.is_primary()) return refused({name}, Error(ErrorCode::kReadOnly, "this node is a replica"));
+  return refused({name}, check_database_name(name));
+}
+
+Status DatabaseHooks::before_rmdir(const std::string& name) {
+  if (!node_.is_primary()) return refused({name}, Error(ErrorCode::kReadOnly, "this node is a replica"));
+  return {};
+}
 
 bool DatabaseHooks::is_virtual_name(const std::string& name) {
   return name == kPrimaryFile || name == kLagFile || name.ends_with(kPositionSuffix);
@@ -263,7 +339,8 @@ std::vector<std::string> DatabaseHooks::virtual_names() {
   if (!node_.primary_host_name().empty()) names.push_back(kPrimaryFile);
   if (node_.lag_ms()) names.push_back(kLagFile);
   for (const std::shared_ptr<Database>& database : node_.store().all()) {
-    if (database->exists()) names.push_back(database->name() + kPositionSuffix);
+    const std::string& name = database->name();
+    if (name.find('/') == std::string::npos && database->exists()) names.push_back(name + kPositionSuffix);
   }
   return names;
 }

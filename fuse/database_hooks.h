@@ -1,6 +1,6 @@
 // What the mount's requests mean to a node's databases (FUSE.md's table), and what the node asks of the mount.
 //
-// Keeps no replicated state: only the opens that wait for a database to become readable. Thread rule: any thread.
+// Keeps no replicated state: only the opens that wait for a database to become readable, and the copies on their way in. Thread rule: any thread.
 #pragma once
 
 #include <map>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "fuse/copies_in.h"
 #include "fuse/hooks.h"
 #include "fuse/mount.h"
 #include "node/node.h"
@@ -32,6 +33,11 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
   void after_sync(const FileName& file, const Status& synced) override;
   Status before_unlink(const FileName& file) override;
   void after_unlink(const FileName& file) override;
+  Status may_rename(const Renaming& renaming) override;
+  Status before_rename(const Renaming& renaming) override;
+  void after_rename(const Renaming& renaming) override;
+  Status before_mkdir(const std::string& name) override;
+  Status before_rmdir(const std::string& name) override;
   bool is_virtual_name(const std::string& name) override;
   Result<std::optional<std::string>> virtual_file(const std::string& name) override;
   std::vector<std::string> virtual_names() override;
@@ -45,6 +51,8 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
   void database_changed(const std::string& name) override;
 
  private:
+  void open_on_primary(const Opening& opening, std::function<void(Status)> done);
+  Status make_renamed(const Renaming& renaming);
   Status may_open_on_primary(const Opening& opening);
   void open_wal_on_primary(const Opening& opening, std::function<void(Status)> done);
   void open_on_replica(const Opening& opening, std::function<void(Status)> done);
@@ -55,6 +63,7 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
   Node& node_;
   Log log_;
   std::atomic<Mount*> mount_{nullptr};
+  CopiesIn copies_;
   Mutex mutex_;
   std::map<std::string, std::vector<std::function<void(Status)>>> waiting_ GUARDED_BY(mutex_);  // by database
 };

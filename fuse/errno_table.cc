@@ -24,7 +24,9 @@ int errno_of(const Error& error) {
 }
 
 int open_errno_of(const Error& error, FileKind kind) {
-  if (error.code() == ErrorCode::kReadOnly && kind == FileKind::kJournal) return EACCES;
+  if (error.code() == ErrorCode::kReadOnly && (kind == FileKind::kJournal || kind == FileKind::kSuperJournal)) {
+    return EACCES;
+  }
   return errno_of(error);
 }
 

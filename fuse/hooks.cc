@@ -4,14 +4,6 @@ namespace litefs {
 
 namespace {
 
-struct Suffix {
-  const char* text;
-  FileKind kind;
-};
-
-constexpr Suffix kSuffixes[] = {
-    {"-journal", FileKind::kJournal}, {"-wal", FileKind::kWal}, {"-shm", FileKind::kShm}};
-
 class NoHooks final : public MountHooks {
  public:
   void before_open(const Opening&, std::function<void(Status)> done) override { done(Status()); }
@@ -23,6 +15,13 @@ class NoHooks final : public MountHooks {
   void after_sync(const FileName&, const Status&) override {}
   Status before_unlink(const FileName&) override { return {}; }
   void after_unlink(const FileName&) override {}
+  Status may_rename(const Renaming& renaming) override {
+    return renaming.exists ? Status(Error(ErrorCode::kExists, renaming.to.text() + " exists")) : Status();
+  }
+  Status before_rename(const Renaming&) override { return {}; }
+  void after_rename(const Renaming&) override {}
+  Status before_mkdir(const std::string&) override { return {}; }
+  Status before_rmdir(const std::string&) override { return {}; }
   bool is_virtual_name(const std::string&) override { return false; }
   Result<std::optional<std::string>> virtual_file(const std::string&) override {
     return std::optional<std::string>();
@@ -32,23 +31,6 @@ class NoHooks final : public MountHooks {
 };
 
 }  // namespace
-
-FileName FileName::parse(const std::string& name) {
-  for (const Suffix& suffix : kSuffixes) {
-    if (name.ends_with(suffix.text) && name != suffix.text) {
-      return {name.substr(0, name.size() - std::char_traits<char>::length(suffix.text)),
-              suffix.kind};
-    }
-  }
-  return {name, FileKind::kDatabase};
-}
-
-std::string FileName::text() const {
-  for (const Suffix& suffix : kSuffixes) {
-    if (suffix.kind == kind) return database + suffix.text;
-  }
-  return database;
-}
 
 std::unique_ptr<MountHooks> no_hooks() { return std::make_unique<NoHooks>(); }
 

@@ -1,9 +1,11 @@
 // What the mount asks of whoever owns the databases behind it.
 //
-// The mount itself (mount.h) is a pass-through of a flat directory of SQLite files; it knows open modes, the
+// The mount itself (mount.h) is a pass-through of directories of SQLite files; it knows open modes, the
 // kernel's caches, node ids and threads, and nothing of replication. Every request that DESIGN section 5 and
 // FUSE.md's table give a meaning is put to these hooks first; an error is the request's answer, by errno_table.h's
 // table. Hooks with no effect make the bare pass-through that the benchmarks compare with.
+//
+// Names are paths relative to the mount: "a.db", "tenants/17/b.db-wal".
 //
 // Thread rule: called on serving threads, several at once; they may do disk I/O and take a database's
 // mutex; they never touch the mount, wait for a file lock, a peer, or a kernel notification.
@@ -18,19 +20,9 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "sqlite/file_name.h"
 
 namespace litefs {
-
-enum class FileKind { kDatabase, kJournal, kWal, kShm };
-
-// "NAME-wal" → (NAME, kWal) and so on; any other name is a database's.
-struct FileName {
-  std::string database;
-  FileKind kind = FileKind::kDatabase;
-
-  static FileName parse(const std::string& name);
-  std::string text() const;
-};
 
 class MountHooks {
  public:
@@ -44,6 +36,7 @@ class MountHooks {
   struct Opening {
     FileName file;
     bool write = false;   // O_RDWR or O_WRONLY
+    bool write_only = false;  // O_WRONLY, as SQLite never opens: cp, a shell's redirection
     bool create = false;  // the file does not exist yet
     uint32_t pid = 0;     // the application's thread, as the mounting process numbers it
   };
@@ -69,11 +62,29 @@ class MountHooks {
   virtual Status before_unlink(const FileName& file) = 0;
   virtual void after_unlink(const FileName& file) = 0;
 
+  // A database's file is to get another name, which would be a database's too. `exists` says whether the new name is there
+  // already, which cannot be allowed. Quick: decides by the names.
+  struct Renaming {
+    FileName from;
+    FileName to;
+    bool exists = false;
+  };
+  virtual Status may_rename(const Renaming& renaming) = 0;
+  // Nobody has the file or its companions open, it has none of them, and nobody can open it before this returns.
+  // Whatever the hook has made under the new name is replaced by the file itself.
+  virtual Status before_rename(const Renaming& renaming) = 0;
+  virtual void after_rename(const Renaming& renaming) = 0;
+
+  // A directory is to be made or removed; `name` is a path. An error is the answer.
+  virtual Status before_mkdir(const std::string& name) = 0;
+  virtual Status before_rmdir(const std::string& name) = 0;
+
   // Files that exist only in the mount: ".primary", ".lag", "NAME-pos". The content of such a name now, or
   // nothing when there is no such file now. May drain a database (NAME-pos).
   virtual bool is_virtual_name(const std::string& name) = 0;
   virtual Result<std::optional<std::string>> virtual_file(const std::string& name) = 0;
-  // Those that exist now, for a listing of the root.
+  // Those that exist now in the root, for its listing. Other directories do not list theirs: `rm -r` would try to remove
+  // them.
   virtual std::vector<std::string> virtual_names() = 0;
 
   // Whether a database's file may be shown and looked up (false: the name does not exist for applications, and cannot be

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "env/process.h"
 #include "fuse/cli.h"
 #include "fuse/database_hooks.h"
 #include "fuse/exec.h"
@@ -26,8 +27,16 @@ Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
     std::unique_ptr<MountClient> client = TRY(MountClient::start(options.fuse_dir));
     TRY(prepare_mount_point(TRY(canonical_mount_point(options.fuse_dir)), *client, log));
   }
+  // The usual 1,024 would do for some hundred databases.
+  const uint64_t open_files_max = TRY(raise_open_files_max());
   std::unique_ptr<Node> node = TRY(Node::create(NodeEnvironment{*files, *clock, *random, log}, options));
   TRY(node->open_databases());
+  if (const size_t databases = node->store().all().size(); databases * kFilesPerDatabase > open_files_max) {
+    log.warning("the limit of open files (RLIMIT_NOFILE) is low for so many databases")
+        .kv("databases", databases)
+        .kv("limit", open_files_max)
+        .kv("enough", databases * kFilesPerDatabase);
+  }
 
   auto hooks = std::make_shared<DatabaseHooks>(*node, log);
   std::atomic<bool> mount_ended{false};

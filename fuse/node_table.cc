@@ -44,15 +44,20 @@ NodeTable::Entry& NodeTable::add(FileNode node) {
   return entry;
 }
 
-NodeView NodeTable::look_up(const std::shared_ptr<NameState>& name, FileIdentity identity) {
+NodeView NodeTable::look_up(const std::shared_ptr<NameState>& name, const struct stat& info) {
+  const FileIdentity identity = FileIdentity::of(info);
+  const bool is_directory = S_ISDIR(info.st_mode);
   MutexLock lock(mutex_);
   auto it = nodes_.find(names_[name->text].node);
-  if (it != nodes_.end() && (it->second.node.identity != identity || it->second.node.is_virtual)) {
-    it->second.unlinked = true;
-    it = nodes_.end();
+  if (it != nodes_.end()) {
+    const FileNode& known = it->second.node;
+    if (known.identity != identity || known.is_virtual || known.is_directory != is_directory) {
+      it->second.unlinked = true;
+      it = nodes_.end();
+    }
   }
-  Entry& entry =
-      it != nodes_.end() ? it->second : add({.id = 0, .name = name, .identity = identity});
+  FileNode made{.id = 0, .name = name, .identity = identity, .is_virtual = false, .is_directory = is_directory};
+  Entry& entry = it != nodes_.end() ? it->second : add(std::move(made));
   ++entry.lookups;
   return view(entry);
 }
@@ -67,7 +72,7 @@ NodeView NodeTable::look_up_virtual(const std::string& text) {
   }
   Entry& entry = it != nodes_.end()
                      ? it->second
-                     : add({.id = 0, .name = state, .identity = {}, .is_virtual = true});
+                     : add({.id = 0, .name = state, .identity = {}, .is_virtual = true, .is_directory = false});
   ++entry.lookups;
   return view(entry);
 }
@@ -96,6 +101,20 @@ void NodeTable::unlink(const NameState& name) {
   auto it = nodes_.find(named->second.node);
   if (it != nodes_.end()) it->second.unlinked = true;
   named->second.node = 0;
+}
+
+void NodeTable::rename(const NameState& from, const std::shared_ptr<NameState>& to) {
+  MutexLock lock(mutex_);
+  Name& target = names_[to->text];
+  if (auto old = nodes_.find(target.node); old != nodes_.end()) old->second.unlinked = true;
+  target.node = 0;
+  auto named = names_.find(from.text);
+  if (named == names_.end()) return;
+  auto it = nodes_.find(named->second.node);
+  named->second.node = 0;
+  if (it == nodes_.end()) return;
+  it->second.node.name = to;
+  target.node = it->first;
 }
 
 uint64_t NodeTable::id_of(const std::string& name) {

@@ -2,11 +2,12 @@
 //
 // A node stands for one real file. Its id is never used twice; a name that is removed and made
 // again gets a new node, also when that happened behind the mount (the real file's identity tells).
-// The root is 1 and not in here. A node lives as long as the kernel counts lookups of it or files
+// The root is 1 and not in here; other directories are, and are never renamed. A node lives as long as the kernel counts lookups of it or files
 // open on it. Its real file is held open exactly while applications have it open, under its name or
 // not: 1,000 idle databases hold no descriptor.
 //
-// Two locks, NameState::mutex before the table's own. A name's mutex serialises opening, closing,
+// Two locks, NameState::mutex before the table's own (and of two names a database's before its
+// companions'). A name's mutex serialises opening, closing,
 // creating and unlinking under that name, and the hooks that are told of it; the table's is held
 // for moments only. Thread rule: any thread.
 #pragma once
@@ -67,6 +68,7 @@ class BackingFile {
   int backing_id_;
 };
 
+// A name is a path relative to the mount, without a slash at either end.
 struct NameState {
   explicit NameState(const std::string& name) : text(name), file(FileName::parse(name)) {}
 
@@ -75,6 +77,7 @@ struct NameState {
   Mutex mutex;
   // Over all nodes that have or had this name.
   uint64_t open_files GUARDED_BY(mutex) = 0;
+  CondVar closed;  // open_files has become 0
 };
 
 struct FileNode {
@@ -82,6 +85,7 @@ struct FileNode {
   std::shared_ptr<NameState> name;
   FileIdentity identity;  // nothing for a virtual file
   bool is_virtual = false;
+  bool is_directory = false;
 };
 
 // A node and its state at one moment.
@@ -97,12 +101,15 @@ class NodeTable {
   std::shared_ptr<NameState> name(const std::string& text);
 
   std::optional<NodeView> find(uint64_t id);
-  // The node of the real file that `name` names now; counts one lookup. With name.mutex held.
-  NodeView look_up(const std::shared_ptr<NameState>& name, FileIdentity identity);
+  // The node of the real file or directory that `name` names now; counts one lookup. With name.mutex
+  // held.
+  NodeView look_up(const std::shared_ptr<NameState>& name, const struct stat& info);
   NodeView look_up_virtual(const std::string& name);
   void forget(uint64_t id, uint64_t lookups);
   // The name's node, if there is one, has lost its name. With name.mutex held.
   void unlink(const NameState& name);
+  // The node of `from` has the name `to` now. With from's mutex held.
+  void rename(const NameState& from, const std::shared_ptr<NameState>& to);
   // 0: the kernel knows no node of this name.
   uint64_t id_of(const std::string& name);
 

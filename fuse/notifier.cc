@@ -30,9 +30,9 @@ int notify(int device, int code, Body body, const std::string& name) {
   return writev(device, parts, name.empty() ? 2 : 3) < 0 ? errno : 0;
 }
 
-int tell_of_entry(int device, const std::string& name) {
+int tell_of_entry(int device, uint64_t parent, const std::string& name) {
   fuse_notify_inval_entry_out body = {};
-  body.parent = kRootNode;
+  body.parent = parent;
   body.namelen = static_cast<uint32_t>(name.size());
   return notify(device, FUSE_NOTIFY_INVAL_ENTRY, body, name);
 }
@@ -122,11 +122,16 @@ void Notifier::run(int device) {
 Status Notifier::tell_kernel(int device, Change change, const std::string& name) {
   int error = 0;
   if (change == Change::kEntry) {
-    error = tell_of_entry(device, name);
+    const size_t slash = name.rfind('/');
+    const bool in_root = slash == std::string::npos;
+    const uint64_t parent = in_root ? kRootNode : nodes_.id_of(name.substr(0, slash));
+    // Of a directory that it does not know the kernel knows no names.
+    if (parent == 0) return {};
+    error = tell_of_entry(device, parent, in_root ? name : name.substr(slash + 1));
     // The directory's times, and by them what a listing shows; the kernel drops them only if it
     // knew the name.
-    int root_error = tell_of_inode(device, kRootNode, false);
-    if (error == ENOENT || error == 0) error = root_error;
+    int directory_error = tell_of_inode(device, parent, false);
+    if (error == ENOENT || error == 0) error = directory_error;
   } else if (uint64_t id = nodes_.id_of(name); id != 0) {
     error = tell_of_inode(device, id, change == Change::kData);
   }

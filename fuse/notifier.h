@@ -32,7 +32,7 @@ inline constexpr size_t kNotificationsMax = 65536;
 class Notifier {
  public:
   enum class Change {
-    kEntry,       // the name has been made or removed
+    kEntry,       // the name (a path) has been made or removed; for each directory on its way apart
     kAttributes,  // size, times, mode or owner of the file of this name
     kData,        // attributes, and contents: the kernel drops its cached pages
   };

@@ -1,6 +1,5 @@
 #include "fuse/operations.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <sys/stat.h>
@@ -17,12 +16,8 @@ namespace litefs {
 
 namespace {
 
-// Listings carry no attributes and, for names never looked up, no inode number.
-constexpr ino_t kUnknownInode = 0xffffffff;
-
-struct DirectoryCloser {
-  void operator()(DIR* directory) const { closedir(directory); }
-};
+// By far more than a database's name may have.
+constexpr size_t kPathBytesMax = 4000;
 
 }  // namespace
 
@@ -44,16 +39,41 @@ bool Operations::is_own(Request request) const {
   return fuse_req_ctx(request)->pid == parts_.own_client;
 }
 
-Operations::NameClass Operations::classify(const std::string& name) {
-  if (parts_.hooks.is_virtual_name(name)) return NameClass::kVirtual;
-  if (name.front() == '.') return NameClass::kDotted;
-  return parts_.hooks.is_visible(FileName::parse(name)) ? NameClass::kPlain : NameClass::kHidden;
+Operations::NameClass Operations::classify(const std::string& path) {
+  if (parts_.hooks.is_virtual_name(path)) return NameClass::kVirtual;
+  // The directories on the way have been looked up, so they have no dot in front.
+  const size_t slash = path.rfind('/');
+  if (path[slash == std::string::npos ? 0 : slash + 1] == '.') return NameClass::kDotted;
+  return parts_.hooks.is_visible(FileName::parse(path)) ? NameClass::kPlain : NameClass::kHidden;
 }
 
-int Operations::stat_name(const std::string& name, struct stat* info) {
-  if (fstatat(parts_.directory, name.c_str(), info, AT_SYMLINK_NOFOLLOW) != 0) return errno;
+int Operations::path_of_directory(uint64_t id, std::string* path) {
+  path->clear();
+  if (id == kRootNode) return 0;
+  std::optional<NodeView> view = parts_.nodes.find(id);
+  if (!view) return ESTALE;
+  if (!view->node.is_directory) return ENOTDIR;
+  if (view->unlinked) return ENOENT;
+  *path = view->node.name->text;
+  return 0;
+}
+
+int Operations::path_of(uint64_t parent, const std::string& name, std::string* path) {
+  if (int error = path_of_directory(parent, path)) return error;
+  if (!path->empty()) *path += '/';
+  *path += name;
+  return path->size() > kPathBytesMax ? ENAMETOOLONG : 0;
+}
+
+int Operations::stat_name(const std::string& path, struct stat* info) {
+  if (fstatat(parts_.directory, path.c_str(), info, AT_SYMLINK_NOFOLLOW) != 0) return errno;
   // Whatever else lies in the data directory is no application's business.
-  return S_ISREG(info->st_mode) ? 0 : ENOENT;
+  return S_ISREG(info->st_mode) || S_ISDIR(info->st_mode) ? 0 : ENOENT;
+}
+
+int Operations::stat_file(const std::string& path, struct stat* info) {
+  int error = stat_name(path, info);
+  return !error && S_ISDIR(info->st_mode) ? EISDIR : error;
 }
 
 int Operations::virtual_attributes(const FileNode& node, struct stat* info) {
@@ -83,7 +103,7 @@ int Operations::attributes(const NodeView& view, struct stat* info) {
     if (FileIdentity::of(*info) != view.node.identity) return ESTALE;
   }
   info->st_ino = view.node.id;
-  info->st_nlink = view.unlinked ? 0 : 1;
+  if (!view.node.is_directory) info->st_nlink = view.unlinked ? 0 : 1;
   return 0;
 }
 
@@ -113,9 +133,10 @@ void Operations::lookup_virtual(Request request, const std::string& name) {
   fuse_reply_err(request, error);
 }
 
-void Operations::lookup(Request request, uint64_t parent, const std::string& name) {
-  if (parent != kRootNode) {
-    fuse_reply_err(request, ENOTDIR);
+void Operations::lookup(Request request, uint64_t parent, const std::string& entry) {
+  std::string name;
+  if (int error = path_of(parent, entry, &name)) {
+    fuse_reply_err(request, error);
     return;
   }
   // A name that the node alone may see is not left in the kernel's cache, where applications would
@@ -138,9 +159,9 @@ void Operations::lookup(Request request, uint64_t parent, const std::string& nam
     // Again, now that nobody makes or removes the name.
     error = stat_name(name, &info);
     if (error == 0) {
-      NodeView view = parts_.nodes.look_up(state, FileIdentity::of(info));
+      NodeView view = parts_.nodes.look_up(state, info);
       info.st_ino = view.node.id;
-      info.st_nlink = 1;
+      if (!view.node.is_directory) info.st_nlink = 1;
       return reply_entry(request, view, info, timeout_s);
     }
   }
@@ -173,13 +194,15 @@ int Operations::change_attributes(const NodeView& view, const struct stat& wante
   int fd = view.file ? view.file->fd() : -1;
   if (fd < 0) {
     if (view.unlinked) return ESTALE;
-    opened = Descriptor(openat(parts_.directory, view.node.name->text.c_str(),
-                               O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    const int flags = view.node.is_directory ? O_RDONLY | O_DIRECTORY : O_RDWR | O_NONBLOCK;
+    opened = Descriptor(
+        openat(parts_.directory, view.node.name->text.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
     fd = opened.get();
     struct stat info;
     if (fd < 0 || fstat(fd, &info) != 0) return errno == ENOENT ? ESTALE : errno;
     if (FileIdentity::of(info) != view.node.identity) return ESTALE;
   }
+  if ((which & FUSE_SET_ATTR_SIZE) && view.node.is_directory) return EISDIR;
   if (which & FUSE_SET_ATTR_SIZE) {
     Status allowed =
         parts_.hooks.before_resize(view.node.name->file, static_cast<uint64_t>(wanted.st_size));
@@ -225,16 +248,17 @@ void Operations::setattr(Request request, uint64_t id, const struct stat& wanted
   }
 }
 
-void Operations::unlink(Request request, uint64_t parent, const std::string& name) {
+void Operations::unlink(Request request, uint64_t parent, const std::string& entry) {
   struct stat info;
-  int error = ENOENT;
-  NameClass name_class = classify(name);
-  if (parent != kRootNode) {
-    error = ENOTDIR;
-  } else if (name_class == NameClass::kVirtual) {
-    error = EACCES;
-  } else if (name_class == NameClass::kPlain) {
-    error = stat_name(name, &info);
+  std::string name;
+  int error = path_of(parent, entry, &name);
+  if (!error) {
+    switch (classify(name)) {
+      case NameClass::kVirtual: error = EACCES; break;
+      case NameClass::kPlain: error = stat_file(name, &info); break;
+      case NameClass::kDotted:
+      case NameClass::kHidden: error = ENOENT; break;
+    }
   }
   if (error) {
     fuse_reply_err(request, error);
@@ -266,86 +290,6 @@ void Operations::statfs(Request request) {
   } else {
     fuse_reply_statfs(request, &info);
   }
-}
-
-std::vector<std::string> Operations::list() {
-  std::vector<std::string> names = {".", ".."};
-  Descriptor fd(openat(parts_.directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  std::unique_ptr<DIR, DirectoryCloser> directory(fdopendir(fd.get()));
-  if (directory) {
-    fd.release();
-    while (const dirent* entry = ::readdir(directory.get())) {
-      std::string name = entry->d_name;
-      struct stat info;
-      bool regular =
-          entry->d_type == DT_REG || (entry->d_type == DT_UNKNOWN && stat_name(name, &info) == 0);
-      if (regular && classify(name) == NameClass::kPlain) names.push_back(std::move(name));
-    }
-  }
-  for (std::string& name : parts_.hooks.virtual_names()) names.push_back(std::move(name));
-  return names;
-}
-
-void Operations::opendir(Request request, uint64_t id, fuse_file_info* info) {
-  if (id != kRootNode) {
-    fuse_reply_err(request, ENOTDIR);
-    return;
-  }
-  // Taken once: offsets into it stay right while names come and go, as `rm *` needs it.
-  auto names = std::make_shared<const std::vector<std::string>>(list());
-  {
-    MutexLock lock(mutex_);
-    if (listings_.size() < kListingsMax) {
-      info->fh = next_listing_++;
-      listings_[info->fh] = std::move(names);
-    }
-  }
-  if (info->fh == 0) {
-    fuse_reply_err(request, EMFILE);
-  } else if (uint64_t listing = info->fh; fuse_reply_open(request, info) != 0) {
-    MutexLock lock(mutex_);
-    listings_.erase(listing);
-  }
-}
-
-void Operations::readdir(Request request, size_t size, off_t offset, uint64_t listing) {
-  std::shared_ptr<const std::vector<std::string>> names;
-  {
-    MutexLock lock(mutex_);
-    auto it = listings_.find(listing);
-    if (it != listings_.end()) names = it->second;
-  }
-  if (!names) {
-    fuse_reply_err(request, EBADF);
-    return;
-  }
-  std::vector<char> buffer(size);
-  size_t used = 0;
-  for (size_t i = static_cast<size_t>(offset); i < names->size(); ++i) {
-    struct stat info = {};
-    info.st_mode = i < 2 ? S_IFDIR : S_IFREG;
-    uint64_t id = i < 2 ? kRootNode : parts_.nodes.id_of((*names)[i]);
-    info.st_ino = id ? id : kUnknownInode;
-    size_t needed = fuse_add_direntry(request, buffer.data() + used, size - used,
-                                      (*names)[i].c_str(), &info, static_cast<off_t>(i + 1));
-    if (needed > size - used) break;
-    used += needed;
-  }
-  fuse_reply_buf(request, buffer.data(), used);
-}
-
-void Operations::releasedir(Request request, uint64_t listing) {
-  {
-    MutexLock lock(mutex_);
-    listings_.erase(listing);
-  }
-  fuse_reply_err(request, 0);
-}
-
-// SQLite syncs the directory after it has made or removed a journal: its transaction is durable
-// only then.
-void Operations::fsyncdir(Request request) {
-  fuse_reply_err(request, ::fsync(parts_.directory) == 0 ? 0 : errno);
 }
 
 }  // namespace litefs

@@ -1,10 +1,12 @@
 // The requests of the mount and their answers: the one place where the file system's rules are
 // written down.
 //
-// One flat directory. Applications see the regular files of the data directory that the hooks let
-// them see, and the hooks' virtual files (0444, contents made at each READ). Names that begin with
-// a dot and are not virtual do not exist and cannot be made. There is nothing but files: mkdir,
-// mknod, symlink and link are EPERM, and so is every rename. Extended attributes are not supported.
+// Applications see the directories and regular files of the data directory, of files those that the
+// hooks let them see, and the hooks' virtual files (0444, contents made at each READ). Names that begin with
+// a dot and are not virtual do not exist and cannot be made. There is nothing but files and
+// directories: mknod, symlink and link are EPERM. A closed database can be renamed (it and its companions must be
+// open nowhere and have no companion files: else EBUSY); every other rename, of a directory too, is EPERM, one over a file
+// that exists what the hooks say. Extended attributes are not supported.
 // Locks stay in the kernel: no handler, so that POSIX and OFD locks between all processes of the
 // machine cost no request and die with their holder.
 //
@@ -13,7 +15,7 @@
 // changes the data directory behind the mount tells the kernel through the Notifier.
 //
 // Modes. NAME: passed through when its header says WAL at the first open, else cached, until the
-// last close. -wal, -shm: passed through. -journal: direct, as SQLite writes it once from front to
+// last close. -wal, -shm: passed through. -journal, super-journals: direct, as SQLite writes it once from front to
 // end and reads it only to roll back: a cache would copy every page once more, and split a refused
 // write into pieces.
 //
@@ -80,11 +82,23 @@ class Operations {
   void getattr(Request request, uint64_t id);
   void setattr(Request request, uint64_t id, const struct stat& wanted, int which);
   void unlink(Request request, uint64_t parent, const std::string& name);
+  struct RenameRequest {
+    uint64_t parent = 0;
+    std::string name;
+    uint64_t new_parent = 0;
+    std::string new_name;
+    unsigned flags = 0;
+  };
+  void rename(Request request, const RenameRequest& rename);
   void statfs(Request request);
+
+  // operations_directory.cc: directories
+  void mkdir(Request request, uint64_t parent, const std::string& name, mode_t mode);
+  void rmdir(Request request, uint64_t parent, const std::string& name);
   void opendir(Request request, uint64_t id, fuse_file_info* info);
   void readdir(Request request, size_t size, off_t offset, uint64_t listing);
   void releasedir(Request request, uint64_t listing);
-  void fsyncdir(Request request);
+  void fsyncdir(Request request, uint64_t id);
 
   // operations_open.cc: files
   void open(Request request, uint64_t id, int flags);
@@ -96,7 +110,10 @@ class Operations {
 
   bool is_own(Request request) const;
   enum class NameClass { kPlain, kVirtual, kDotted, kHidden };
-  NameClass classify(const std::string& name);
+  NameClass classify(const std::string& path);
+  // The path of a name in a directory, or of a directory ("" is the root); an errno.
+  int path_of(uint64_t parent, const std::string& name, std::string* path);
+  int path_of_directory(uint64_t id, std::string* path);
   void lookup_virtual(Request request, const std::string& name);
   // Answers a LOOKUP and takes the lookup back when the kernel does not want the answer.
   void reply_entry(Request request, const NodeView& view, const struct stat& info,
@@ -105,9 +122,19 @@ class Operations {
   // The attributes as applications see them; an errno.
   int attributes(const NodeView& view, struct stat* info);
   int virtual_attributes(const FileNode& node, struct stat* info);
-  int stat_name(const std::string& name, struct stat* info);
+  // A regular file or directory; what else lies there does not exist.
+  int stat_name(const std::string& path, struct stat* info);
+  int stat_file(const std::string& path, struct stat* info);
   int change_attributes(const NodeView& view, const struct stat& wanted, int which);
-  std::vector<std::string> list();
+  int rename_file(const RenameRequest& rename);
+  // With the database's mutex held; companions' mutexes come after it.
+  int check_closed(NameState& database) REQUIRES(database.mutex);
+  struct Listing {
+    std::string directory;
+    std::vector<std::pair<std::string, bool>> names;  // and whether it is a directory
+  };
+  Listing list(const std::string& directory);
+  int make_directory(Request request, const std::string& path, mode_t mode, struct stat* info);
 
   void submit(const OpenRequest& open, const FileName& file, bool create);
   int open_node(const OpenRequest& open, OpenReply* reply);
@@ -124,7 +151,7 @@ class Operations {
   Device* device_ = nullptr;
   Mutex mutex_;
   uint64_t next_listing_ GUARDED_BY(mutex_) = 1;
-  std::map<uint64_t, std::shared_ptr<const std::vector<std::string>>> listings_ GUARDED_BY(mutex_);
+  std::map<uint64_t, std::shared_ptr<const Listing>> listings_ GUARDED_BY(mutex_);
 };
 
 }  // namespace litefs

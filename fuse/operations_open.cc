@@ -24,7 +24,8 @@ IoMode mode_for(FileKind kind, int fd) {
   switch (kind) {
     case FileKind::kWal:
     case FileKind::kShm: return IoMode::kPassthrough;
-    case FileKind::kJournal: return IoMode::kDirect;
+    case FileKind::kJournal:
+    case FileKind::kSuperJournal: return IoMode::kDirect;
     case FileKind::kDatabase: break;
   }
   std::array<uint8_t, kDatabaseHeaderBytes> bytes;
@@ -86,6 +87,7 @@ void Operations::submit(const OpenRequest& open, const FileName& file, bool crea
   MountHooks::Opening opening;
   opening.file = file;
   opening.write = writes(open.flags);
+  opening.write_only = (open.flags & O_ACCMODE) == O_WRONLY;
   opening.create = create;
   opening.pid = static_cast<uint32_t>(fuse_req_ctx(open.request)->pid);
   parts_.pending.submit(
@@ -96,6 +98,10 @@ void Operations::open(Request request, uint64_t id, int flags) {
   std::optional<NodeView> view = parts_.nodes.find(id);
   if (!view) {
     fuse_reply_err(request, id == kRootNode ? EISDIR : ESTALE);
+    return;
+  }
+  if (view->node.is_directory) {
+    fuse_reply_err(request, EISDIR);
     return;
   }
   if (view->node.is_virtual) {
@@ -116,13 +122,14 @@ void Operations::open(Request request, uint64_t id, int flags) {
   submit(open, view->node.name->file, false);
 }
 
-void Operations::create(Request request, uint64_t parent, const std::string& name, mode_t mode,
+void Operations::create(Request request, uint64_t parent, const std::string& entry, mode_t mode,
                         int flags) {
-  int error = 0;
   struct stat info;
-  NameClass name_class = classify(name);
-  if (parent != kRootNode) {
-    error = ENOTDIR;
+  std::string name;
+  int error = path_of(parent, entry, &name);
+  NameClass name_class = error ? NameClass::kPlain : classify(name);
+  if (error) {
+    // The directory has gone.
   } else if (name_class == NameClass::kVirtual) {
     error = EACCES;
   } else if (name_class == NameClass::kDotted) {
@@ -181,9 +188,11 @@ int Operations::open_node(const OpenRequest& open, OpenReply* reply) {
   if (!view) return ESTALE;
   NameState& name = *view->node.name;
   MutexLock lock(name.mutex);
-  // Again: it may have been unlinked, or opened, until now.
+  // Again: it may have been unlinked or opened until now.
   view = parts_.nodes.find(open.node);
-  return view ? open_locked(name, *view, writes(open.flags), reply) : ESTALE;
+  // Or renamed: then it was decided on under another name.
+  if (!view || view->node.name.get() != &name) return ESTALE;
+  return open_locked(name, *view, writes(open.flags), reply);
 }
 
 int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_t* id) {
@@ -193,7 +202,7 @@ int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_
   struct stat info;
   int error = make_file(open, &info);
   if (error) return error;
-  NodeView view = parts_.nodes.look_up(state, FileIdentity::of(info));
+  NodeView view = parts_.nodes.look_up(state, info);
   *id = view.node.id;
   error = open_locked(name, view, writes(open.flags), &reply->open);
   if (error) {
@@ -210,7 +219,9 @@ int Operations::make_file(const OpenRequest& open, struct stat* info) {
                        O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd.valid()) return errno == EEXIST && !(open.flags & O_EXCL) ? ESTALE : errno;
   struct stat directory;
-  bool ok = fstat(parts_.directory, &directory) == 0;
+  const size_t slash = open.name.rfind('/');
+  const std::string above = slash == std::string::npos ? "." : open.name.substr(0, slash);
+  bool ok = fstatat(parts_.directory, above.c_str(), &directory, AT_SYMLINK_NOFOLLOW) == 0;
   // In a set-group-id directory the file has the directory's group already.
   gid_t gid = ok && (directory.st_mode & S_ISGID) ? static_cast<gid_t>(-1) : open.gid;
   ok = ok && fchown(fd.get(), open.uid, gid) == 0 && fchmod(fd.get(), open.mode & 07777) == 0 &&
@@ -271,7 +282,10 @@ void Operations::close_one(uint64_t id) {
   NameState& name = *view->node.name;
   MutexLock lock(name.mutex);
   view->file = nullptr;  // so that it is closed before the hooks hear of it
-  if (parts_.nodes.remove_open(id) && --name.open_files == 0) parts_.hooks.closed(name.file);
+  if (parts_.nodes.remove_open(id) && --name.open_files == 0) {
+    parts_.hooks.closed(name.file);
+    name.closed.notify_all();
+  }
 }
 
 void Operations::read_virtual(Request request, const FileNode& node, size_t size, off_t offset) {

@@ -34,6 +34,10 @@ struct OperationsTable {
     ops.unlink = [](fuse_req_t r, fuse_ino_t parent, const char* name) {
       self(r).unlink(r, parent, name);
     };
+    ops.rename = [](fuse_req_t r, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
+                    const char* new_name, unsigned flags) {
+      self(r).rename(r, {parent, name, new_parent, new_name, flags});
+    };
     ops.statfs = [](fuse_req_t r, fuse_ino_t) { self(r).statfs(r); };
     ops.opendir = [](fuse_req_t r, fuse_ino_t id, fuse_file_info* info) {
       self(r).opendir(r, id, info);
@@ -44,7 +48,15 @@ struct OperationsTable {
     ops.releasedir = [](fuse_req_t r, fuse_ino_t, fuse_file_info* info) {
       self(r).releasedir(r, info->fh);
     };
-    ops.fsyncdir = [](fuse_req_t r, fuse_ino_t, int, fuse_file_info*) { self(r).fsyncdir(r); };
+    ops.fsyncdir = [](fuse_req_t r, fuse_ino_t id, int, fuse_file_info*) {
+      self(r).fsyncdir(r, id);
+    };
+    ops.mkdir = [](fuse_req_t r, fuse_ino_t parent, const char* name, mode_t mode) {
+      self(r).mkdir(r, parent, name, mode);
+    };
+    ops.rmdir = [](fuse_req_t r, fuse_ino_t parent, const char* name) {
+      self(r).rmdir(r, parent, name);
+    };
   }
 
   static void files(fuse_lowlevel_ops& ops) {
@@ -71,15 +83,10 @@ struct OperationsTable {
     ops.mknod = [](fuse_req_t r, fuse_ino_t, const char*, mode_t, dev_t) {
       fuse_reply_err(r, EPERM);
     };
-    ops.mkdir = [](fuse_req_t r, fuse_ino_t, const char*, mode_t) { fuse_reply_err(r, EPERM); };
-    ops.rmdir = [](fuse_req_t r, fuse_ino_t, const char*) { fuse_reply_err(r, EPERM); };
     ops.symlink = [](fuse_req_t r, const char*, fuse_ino_t, const char*) {
       fuse_reply_err(r, EPERM);
     };
     ops.link = [](fuse_req_t r, fuse_ino_t, fuse_ino_t, const char*) { fuse_reply_err(r, EPERM); };
-    ops.rename = [](fuse_req_t r, fuse_ino_t, const char*, fuse_ino_t, const char*, unsigned) {
-      fuse_reply_err(r, EPERM);
-    };
   }
 };
 

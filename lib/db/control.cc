@@ -93,10 +93,10 @@ Result<Slot> decode(ByteView slot) {
 
 Result<std::unique_ptr<Control>> Control::open(FileSystem& files, const std::string& path) {
   auto control = std::unique_ptr<Control>(new Control());
-  control->file_ = TRY(files.open(path, OpenMode::kCreate));
-  FileInfo info = TRY(control->file_->info());
-  if (info.size_bytes < kControlBytes) TRY(control->file_->truncate(kControlBytes));
-  control->mapping_ = TRY(control->file_->map(0, kControlBytes, true));
+  std::unique_ptr<File> file = TRY(files.open(path, OpenMode::kCreate));
+  FileInfo info = TRY(file->info());
+  if (info.size_bytes < kControlBytes) TRY(file->truncate(kControlBytes));
+  control->mapping_ = TRY(file->map(0, kControlBytes, true));
   for (size_t i = 0; i < 2; ++i) {
     Result<Slot> slot = decode(ByteView(control->mapping_->data() + i * kSlotBytes, kSlotBytes));
     if (!slot.ok() || slot.value().sequence < control->sequence_) continue;

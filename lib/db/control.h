@@ -66,8 +66,7 @@ class Control {
  private:
   Control() = default;
 
-  std::unique_ptr<File> file_;
-  std::unique_ptr<Mapping> mapping_;
+  std::unique_ptr<Mapping> mapping_;  // holds the file without a descriptor
   ControlState state_;
   uint64_t sequence_ = 0;
   bool existed_ = false;

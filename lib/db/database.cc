@@ -1,5 +1,7 @@
 #include "db/database.h"
 
+#include <sys/stat.h>
+
 #include "db/snapshot_load.h"
 #include "env/process.h"
 #include "sqlite/header.h"
@@ -136,6 +138,11 @@ Status Database::open_file() {
     file_.reset();
     return there.error();
   }
+  if (!S_ISREG(there.value().mode)) {
+    // Databases live in a directory of the name that this one had.
+    file_.reset();
+    return Error(ErrorCode::kNotFound, paths_.database() + " is no file");
+  }
   if (file_) {
     FileInfo ours = TRY(file_->info());
     if (ours.inode == there.value().inode && ours.device == there.value().device) return {};
@@ -171,6 +178,8 @@ Status Database::fence() {
     return shm.error();
   }
   for (const std::string& path : {paths_.database(), paths_.wal()}) {
+    Result<FileInfo> info = env_.files.info(path);
+    if (info.ok() && !S_ISREG(info.value().mode)) continue;
     Result<std::unique_ptr<File>> file = env_.files.open(path, OpenMode::kReadOnly);
     if (!file.ok()) {
       if (file.error().code() == ErrorCode::kNotFound) continue;

@@ -27,6 +27,7 @@
 #include "changelog/page_ranges.h"
 #include "db/control.h"
 #include "db/database_state.h"
+#include "db/directories.h"
 #include "db/page_set.h"
 #include "db/page_sums.h"
 #include "db/past_positions.h"
@@ -207,6 +208,19 @@ class Database {
   // The node's own view of the file for the mount: its WAL, for inotify. -1: none.
   int wal_descriptor();
 
+  // ---- whole files, on a primary (database_adopt.cc) ----
+
+  // An application is about to write a file under this name that may become the database. kExists: there is one.
+  Status begin_copy();
+  // Its last writer has closed it. An error: it has been removed, and says why it cannot be the database (kInvalid), or
+  // what failed. An empty file stays, and is no transaction.
+  Status finish_copy();
+  Status cancel_copy();  // it has been unlinked
+  // Makes the database as a copy of a closed one, whole and recorded. kExists: there is a file of that name.
+  Status adopt_copy_of(const std::string& path);
+  // The file has been replaced by one with the same bytes.
+  void file_replaced();
+
   // ---- reading for replication ----
 
   Result<std::unique_ptr<LogCursor>> read_log_after(const Position& position);
@@ -371,6 +385,12 @@ class Database {
   Result<WalChecksum> frame_checksum(const OnDisk& disk, uint32_t frame) REQUIRES(mutex_);
   Status sums_take(RecordReader& reader) REQUIRES(mutex_);
 
+  // -- whole files that applications bring (database_adopt.cc)
+  Status check_alone() REQUIRES(mutex_);
+  Status adopt_file() REQUIRES(mutex_);
+  Status end_copy_mark() REQUIRES(mutex_);
+  Status discard_unfinished_copy() REQUIRES(mutex_);
+
   // -- apply (database_apply.cc)
   struct Change;
   // Applies everything that the log has beyond the files, through writer_.
@@ -390,6 +410,9 @@ class Database {
   Status apply_create(RecordReader& reader) REQUIRES(mutex_);
   Status apply_drop(RecordReader& reader) REQUIRES(mutex_);
   Status rename_into_place(SnapshotLoad& copy) REQUIRES(mutex_);
+  Status put_file_in_place(const FileInfo* like) REQUIRES(mutex_);
+  Status try_put_file_in_place(const FileInfo* like) REQUIRES(mutex_);
+  DatabaseDirectories directories();
   Status remove_companions() REQUIRES(mutex_);
   Status remove_files(const Position& after) REQUIRES(mutex_);
   Status set_aside_locked(const std::string& why) REQUIRES(mutex_);

@@ -148,7 +148,6 @@ Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   NewPages pages;
   pages.page_size = state.page_size;
   pages.size_after = static_cast<Pgno>(new_size_bytes.value_or(info.size_bytes) / state.page_size);
-  pages.previous_readable = false;
   pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
     size_t got =
         TRY(file_->read_at(static_cast<uint64_t>(pages.pgnos[index] - 1) * out.size(), out));

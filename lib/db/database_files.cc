@@ -1,4 +1,6 @@
 // Database on a replica: changes that replace whole files (creation, deletion).
+#include <sys/stat.h>
+
 #include "db/database.h"
 #include "db/snapshot_load.h"
 #include "sqlite/header.h"
@@ -47,16 +49,9 @@ Status Database::rename_into_place(SnapshotLoad& copy) {
   state.planned_id = copy.id();
   state.planned_page_size = copy.page_size();
   control_->store(state);
-  // A database that was here keeps its owner; a new one gets that of the directory, so that whoever runs the
-  // applications decides by one chown who may use them.
   Result<FileInfo> like = env_.files.info(paths_.database());
-  const bool is_new = !like.ok();
-  if (is_new) like = env_.files.info(directory_of(paths_.database()));
-  if (!like.ok()) return like.error();
-  TRY(env_.files.set_owner(paths_.load(), like.value().uid, like.value().gid, is_new ? 0664 : like.value().mode));
   TRY(remove_companions());
-  TRY(env_.files.rename(paths_.load(), paths_.database()));
-  TRY(env_.files.sync_directory(directory_of(paths_.database())));
+  TRY(put_file_in_place(like.ok() ? &like.value() : nullptr));
   sums_->shrink(0);
   TRY(sums_->reserve(copy.size_pages()));
   for (Pgno pgno = 1; pgno <= copy.size_pages(); ++pgno) {
@@ -68,6 +63,36 @@ Status Database::rename_into_place(SnapshotLoad& copy) {
   advance(state.planned);
   env_.observer.file_created(name());
   return attach_writer();
+}
+
+DatabaseDirectories Database::directories() {
+  return {env_.files, paths_.root(), [this](const std::string& name) { env_.observer.file_created(name); }};
+}
+
+// Renames the loaded file to the database's name. A database that was there keeps its owner (`like`); a new one gets that
+// of the directory, so that whoever runs the applications decides by one chown who may use them.
+Status Database::put_file_in_place(const FileInfo* like) {
+  // Another database's removal may take the directory away again, while it is empty.
+  constexpr int kTries = 10;
+  Status placed;
+  for (int i = 0; i < kTries; ++i) {
+    placed = try_put_file_in_place(like);
+    if (placed.ok()) return env_.files.sync_directory(directory_of(paths_.database()));
+    if (placed.error().code() != ErrorCode::kNotFound) break;
+  }
+  Result<FileInfo> in_the_way = env_.files.info(paths_.database());
+  if (in_the_way.ok() && S_ISDIR(in_the_way.value().mode)) {
+    return Error(ErrorCode::kBusy, paths_.database() + " is a directory with other databases");
+  }
+  return placed;
+}
+
+Status Database::try_put_file_in_place(const FileInfo* like) {
+  TRY(make_parents(directories(), name()));
+  const FileInfo above = TRY(env_.files.info(directory_of(paths_.database())));
+  const FileInfo& owner = like ? *like : above;
+  TRY(env_.files.set_owner(paths_.load(), owner.uid, owner.gid, like ? like->mode : 0664));
+  return env_.files.rename(paths_.load(), paths_.database());
 }
 
 // Poisons and removes -wal and -shm, and lets go of them.
@@ -95,7 +120,7 @@ Status Database::remove_files(const Position& after) {
   sums_->shrink(0);
   advance(state.planned);
   env_.observer.file_removed(name());
-  return {};
+  return remove_empty_parents(directories(), name());
 }
 
 Status Database::apply_drop(RecordReader& reader) {

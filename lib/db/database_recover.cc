@@ -3,6 +3,8 @@
 // The files are fenced: nobody else has them open. Which state they are in is known by the WAL's end (the anchor of
 // control) within one boot of the machine; after a power cut, or when somebody changed them meanwhile, by their
 // content: every page is hashed, and the checksum is looked for in the log.
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "db/database.h"
@@ -70,6 +72,7 @@ Status Database::ensure_replica() {
 
 Status Database::recover_files() {
   const bool same_boot = control_->existed() && control_->state().boot == boot_hash_;
+  TRY(discard_unfinished_copy());
   TRY(finish_planned_file_change());
   if (same_boot) TRY(sums_follow_log());
   if (TRY(env_.files.exists(paths_.journal()))) {
@@ -105,12 +108,14 @@ Status Database::finish_planned_file_change() {
       Status removed = env_.files.remove(path);
       if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
     }
+    if (state.was_replica) TRY(remove_empty_parents(directories(), name()));
     sums_->shrink(0);
     state.current = state.planned;
     state.planned_kind = PlannedKind::kNone;
     control_->store(state);
   }
-  if (state.planned_kind == PlannedKind::kRename && TRY(env_.files.exists(paths_.database()))) {
+  Result<FileInfo> there = env_.files.info(paths_.database());
+  if (state.planned_kind == PlannedKind::kRename && there.ok() && S_ISREG(there.value().mode)) {
     state.id = state.planned_id;
     state.page_size = state.planned_page_size;
     state.current = state.planned;
@@ -424,6 +429,8 @@ Status Database::make_wal_mode() {
 }
 
 Result<bool> Database::in_rollback_mode() {
+  Result<FileInfo> there = env_.files.info(paths_.database());
+  if (there.ok() && !S_ISREG(there.value().mode)) return true;  // a directory has the name now
   Result<std::unique_ptr<File>> file = env_.files.open(paths_.database(), OpenMode::kReadOnly);
   if (!file.ok()) return true;  // as a database is born
   uint8_t first[kDatabaseHeaderBytes];

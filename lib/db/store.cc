@@ -12,20 +12,39 @@ Status Store::open() {
   TRY(env_.files.make_directories(db_dir));
   TRY(env_.files.make_directories(meta_dir));
   std::set<std::string> names;
-  for (const std::string& name : TRY(env_.files.list(meta_dir))) names.insert(name);
-  for (const std::string& name : TRY(env_.files.list(db_dir))) {
-    if (!check_database_name(name).ok() || names.contains(name)) continue;
-    if (is_database_file(db_dir + "/" + name)) {
+  for (const std::string& escaped : TRY(env_.files.list(meta_dir))) {
+    if (std::optional<std::string> name = unescape_database_name(escaped)) {
+      names.insert(*name);
+    } else {
+      env_.log.warning("no database's name; left alone").kv("directory", meta_dir + "/" + escaped);
+    }
+  }
+  TRY(find_files("", names));
+  for (const std::string& name : names) {
+    Result<std::shared_ptr<Database>> opened = find_or_create(name);
+    if (!opened.ok()) env_.log.error("cannot open a database").kv("database", name).error(opened.error());
+  }
+  return {};
+}
+
+// Enters the databases of a directory (relative to DATA/db) and of those below it.
+Status Store::find_files(const std::string& directory, std::set<std::string>& names) {
+  const std::string root = env_.data_dir + "/db/";
+  for (const std::string& entry : TRY(env_.files.list(root + directory))) {
+    const std::string name = directory.empty() ? entry : directory + "/" + entry;
+    if (!check_database_name(name).ok()) continue;
+    Result<FileInfo> info = env_.files.info(root + name);
+    if (info.ok() && S_ISDIR(info.value().mode)) {
+      TRY(find_files(name, names));
+    } else if (names.contains(name)) {
+      continue;
+    } else if (is_database_file(root + name)) {
       names.insert(name);
     } else {
       MutexLock lock(mutex_);
       foreign_.insert(name);
-      env_.log.warning("no SQLite database; left alone and not shown").kv("file", db_dir + "/" + name);
+      env_.log.warning("no SQLite database; left alone and not shown").kv("file", root + name);
     }
-  }
-  for (const std::string& name : names) {
-    Result<std::shared_ptr<Database>> opened = find_or_create(name);
-    if (!opened.ok()) env_.log.error("cannot open a database").kv("database", name).error(opened.error());
   }
   return {};
 }

@@ -31,6 +31,7 @@ class Store {
 
  private:
   bool is_database_file(const std::string& path);
+  Status find_files(const std::string& directory, std::set<std::string>& names);
 
   const DatabaseEnvironment env_;
   Mutex opening_;  // one open at a time. Lock order: opening_, a database's mutexes, mutex_

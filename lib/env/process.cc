@@ -1,6 +1,7 @@
 #include "env/process.h"
 
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +9,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+
+#include "env/file.h"
 
 namespace litefs {
 namespace {
@@ -28,11 +31,11 @@ bool is_dead_file(const std::string& link, const std::vector<std::string>& file_
   ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
   if (n <= 0) return false;
   std::string path(target, static_cast<size_t>(n));
-  size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return false;
-  if (std::find(file_names.begin(), file_names.end(), path.substr(slash + 1)) == file_names.end()) return false;
+  auto named = std::find_if(file_names.begin(), file_names.end(),
+                            [&](const std::string& name) { return path.ends_with("/" + name); });
+  if (named == file_names.end()) return false;
   // A file of a detached mount has a path from that mount's own root.
-  if (slash == 0) return true;
+  if (path.size() == named->size() + 1) return true;
   struct stat info;
   return stat(link.c_str(), &info) != 0 && errno == ENOTCONN;
 }
@@ -65,6 +68,18 @@ std::vector<ProcessName> processes_where(Holds holds) {
 }
 
 }  // namespace
+
+Result<uint64_t> raise_open_files_max() {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error(errno, "asking how many files may be open");
+  if (limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      return errno_error(errno, "raising the limit of open files to " + std::to_string(limit.rlim_max));
+    }
+  }
+  return static_cast<uint64_t>(limit.rlim_cur);
+}
 
 std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names) {
   return processes_where([&](const std::string& link) { return is_dead_file(link, file_names); });

@@ -1,10 +1,19 @@
-// Who has files open: those of a mount whose daemon is gone, or any. Thread rule: pure functions.
+// This process's limits, and who has files open: those of a mount whose daemon is gone, or any. Thread rule: any thread.
 #pragma once
+
+#include <cstdint>
 
 #include <string>
 #include <vector>
 
+#include "base/result.h"
+
 namespace litefs {
+
+// Raises the number of files that this process may have open to what the system allows it, and answers that. A node
+// holds some for each database (kFilesPerDatabase at most, while nobody uses it).
+Result<uint64_t> raise_open_files_max();
+inline constexpr uint64_t kFilesPerDatabase = 12;
 
 struct ProcessName {
   int pid = 0;

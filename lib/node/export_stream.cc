@@ -149,11 +149,10 @@ Status ExportSource::add_record_piece(Bytes& out) {
 // ---- the program's side ----
 
 ExportReceiver::~ExportReceiver() {
-  if (!record_) return;
-  const std::string path = record_->path();
   record_.reset();
+  load_.reset();
   // A file of our own that is left over harms nobody; who looks finds it beside the copy.
-  static_cast<void>(files_.remove(path));
+  for (const char* suffix : {"-record", ".sums"}) static_cast<void>(files_.remove(path_ + suffix).ok());
 }
 
 Status ExportReceiver::take(ByteView bytes) {
@@ -203,7 +202,8 @@ Status ExportReceiver::take_head(ByteView payload) {
   const DatabaseId id{TRY(r.le64())};
   const Position start = TRY(read_position(r));
   TRY(r.le32());  // the pages say it too
-  load_ = TRY(SnapshotLoad::create(files_, path_, id, start, TRY(r.le64())));
+  const uint64_t total_bytes = TRY(r.le64());
+  load_ = TRY(SnapshotLoad::create(files_, {.path = path_, .id = id, .start = start, .total_bytes = total_bytes}));
   return {};
 }
 

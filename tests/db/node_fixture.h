@@ -52,6 +52,11 @@ class TestNode : private DatabaseObserver, private LockDoors {
     REQUIRE(attached.ok());
     return db;
   }
+  std::vector<std::string> names() {
+    std::vector<std::string> names;
+    for (const std::shared_ptr<Database>& database : store_->all()) names.push_back(database->name());
+    return names;
+  }
   std::string file(const std::string& name) const { return directory_ + "/db/" + name; }
   std::deque<CapturedBatch>& batches() { return batches_; }
   const std::string& directory() const { return directory_; }

@@ -120,6 +120,33 @@ TEST_CASE("sizes and contents changed behind the mount are seen after a notifica
   CHECK(file.byte(100) == 'c');
 }
 
+TEST_CASE("directories made and removed behind the mount are seen after a notification") {
+  MountProcess mount;
+  CHECK(try_open(mount.at("a/b/c.db"), O_RDONLY) == ENOENT);
+  std::filesystem::create_directories(mount.real("a/b"));
+  write_file(mount.real("a/b/c.db"), "content");
+  // The kernel knows "a" as a missing name, and nothing of what is in it.
+  CHECK(mount.ask("notify entry a 5000") == "ok");
+  CHECK(mount.ask("notify entry a/b 5000") == "ok");
+  CHECK(mount.ask("notify entry a/b/c.db 5000") == "ok");
+  CHECK(read_file(mount.at("a/b/c.db")) == "content");
+  CHECK(try_open(mount.at("a/b/d.db"), O_RDONLY) == ENOENT);
+  write_file(mount.real("a/b/d.db"), "more");
+  CHECK(mount.ask("notify entry a/b/d.db 5000") == "ok");
+  CHECK(read_file(mount.at("a/b/d.db")) == "more");
+
+  std::filesystem::remove_all(mount.real("a"));
+  for (const char* name : {"a/b/c.db", "a/b/d.db", "a/b", "a"}) {
+    CHECK(mount.ask(std::string("notify entry ") + name + " 5000") == "ok");
+  }
+  CHECK(try_open(mount.at("a/b/c.db"), O_RDONLY) == ENOENT);
+  CHECK(try_open(mount.at("a"), O_RDONLY) == ENOENT);
+  std::filesystem::create_directories(mount.real("a/b"));
+  write_file(mount.real("a/b/c.db"), "another");
+  CHECK(mount.ask("notify entry a 5000") == "ok");
+  CHECK(read_file(mount.at("a/b/c.db")) == "another");
+}
+
 TEST_CASE("the sizes of -wal and -shm are always the real ones") {
   MountProcess mount;
   for (const char* name : {"a.db-wal", "a.db-shm"}) {

@@ -121,28 +121,125 @@ TEST_CASE("without allow_other the mount is its user's alone") {
   CHECK(as_nobody([&] { return try_open(mount.mount_dir(), O_RDONLY | O_DIRECTORY); }) == EACCES);
 }
 
-TEST_CASE("there is nothing but files, and no name that begins with a dot") {
+TEST_CASE("there is nothing but files and directories, and no name that begins with a dot") {
   MountProcess mount;
   std::string path = mount.at("a.db");
   write_file(path, "content");
-  CHECK(error_of(mkdir(mount.at("d").c_str(), 0755)) == EPERM);
   CHECK(error_of(symlink("a.db", mount.at("s").c_str())) == EPERM);
   CHECK(error_of(link(path.c_str(), mount.at("l").c_str())) == EPERM);
   CHECK(error_of(mknod(mount.at("n").c_str(), S_IFREG | 0644, 0)) == EPERM);
-  CHECK(error_of(rename(path.c_str(), mount.at("b.db").c_str())) == EPERM);
   CHECK(error_of(chmod(mount.mount_dir().c_str(), 0700)) == EPERM);
   CHECK(try_open(mount.at(".hidden"), O_RDWR | O_CREAT) == EPERM);
   CHECK(error_of(setxattr(path.c_str(), "user.x", "y", 1, 0)) == EOPNOTSUPP);
   CHECK(names_in(mount.backing_dir()) == Names{"a.db"});
 
   // Whatever else lies in the data directory is not shown.
-  std::filesystem::create_directory(mount.real("directory"));
+  std::filesystem::create_directory(mount.real(".directory"));
   std::filesystem::create_symlink("/etc/passwd", mount.real("symlink"));
   write_file(mount.real(".dot"), "x");
   CHECK(names_in(mount.mount_dir()) == Names{"a.db"});
-  for (const char* name : {"directory", "symlink", ".dot"}) {
+  for (const char* name : {".directory", "symlink", ".dot"}) {
     CHECK(try_open(mount.at(name), O_RDONLY) == ENOENT);
   }
+}
+
+TEST_CASE("directories are made, listed and removed, and hold files at any depth") {
+  MountProcess mount;
+  umask(022);
+  CHECK(error_of(mkdir(mount.at("a").c_str(), 0775)) == 0);
+  CHECK(error_of(mkdir(mount.at("a/b").c_str(), 0700)) == 0);
+  CHECK(error_of(mkdir(mount.at("a").c_str(), 0755)) == EEXIST);
+  CHECK(error_of(mkdir(mount.at("a/.c").c_str(), 0755)) == EPERM);
+  CHECK(error_of(mkdir(mount.at("x/y").c_str(), 0755)) == ENOENT);
+  CHECK((info_of(mount.at("a")).st_mode & 07777) == 0755);
+  CHECK((info_of(mount.real("a/b")).st_mode & 07777) == 0700);
+  CHECK(mount.count("mkdir", "a/b") == 1);
+
+  write_file(mount.at("a/b/c.db"), "content");
+  write_file(mount.at("c.db"), "other");
+  CHECK(mount.count("opened", "a/b/c.db") == 1);
+  CHECK(read_file(mount.real("a/b/c.db")) == "content");
+  CHECK(read_file(mount.at("a/b/c.db")) == "content");
+  CHECK(read_file(mount.at("c.db")) == "other");
+  CHECK(info_of(mount.at("a/b/c.db")).st_ino != info_of(mount.at("c.db")).st_ino);
+  mount.ask("virtual a/b/c.db-pos now");
+  CHECK(names_in(mount.mount_dir()) == Names{"a", "c.db"});
+  CHECK(names_in(mount.at("a")) == Names{"b"});
+  CHECK(names_in(mount.at("a/b")) == Names{"c.db"});
+  CHECK(read_file(mount.at("a/b/c.db-pos")) == "now");
+  mount.ask("virtual a/b/c.db-pos");
+
+  CHECK(error_of(rmdir(mount.at("a").c_str())) == ENOTEMPTY);
+  CHECK(error_of(rmdir(mount.at("a/b").c_str())) == ENOTEMPTY);
+  CHECK(error_of(rmdir(mount.at("c.db").c_str())) == ENOTDIR);
+  CHECK(error_of(rename(mount.at("a").c_str(), mount.at("d").c_str())) == EPERM);
+  CHECK(error_of(rename(mount.at("a/b/c.db").c_str(), mount.at("a/d.db").c_str())) == 0);
+  CHECK(read_file(mount.at("a/d.db")) == "content");
+  CHECK(error_of(chmod(mount.at("a/b").c_str(), 0711)) == 0);
+  CHECK((info_of(mount.real("a/b")).st_mode & 07777) == 0711);
+  int directory = open(mount.at("a/b").c_str(), O_RDONLY | O_DIRECTORY);
+  CHECK(fsync(directory) == 0);
+  mount.ask("refuse rmdir a/b read only");
+  CHECK(error_of(rmdir(mount.at("a/b").c_str())) == EROFS);
+  mount.ask("allow");
+  CHECK(error_of(rmdir(mount.at("a/b").c_str())) == 0);
+  CHECK(error_of(openat(directory, "new.db", O_RDWR | O_CREAT, 0644)) == ENOENT);
+  close(directory);
+  CHECK(error_of(mkdir(mount.at("a/b").c_str(), 0755)) == 0);
+  write_file(mount.at("a/b/c.db"), "again");
+  CHECK(read_file(mount.at("a/b/c.db")) == "again");
+  CHECK(unlink(mount.at("a/b/c.db").c_str()) == 0);
+  CHECK(unlink(mount.at("a/d.db").c_str()) == 0);
+  CHECK(std::filesystem::remove_all(mount.at("a")) == 2);
+  CHECK(names_in(mount.backing_dir()) == Names{"c.db"});
+}
+
+TEST_CASE("a closed database can be renamed, nothing else") {
+  MountProcess mount;
+  auto move = [&](const std::string& from, const std::string& to, unsigned flags = 0) {
+    return error_of(
+        renameat2(AT_FDCWD, mount.at(from).c_str(), AT_FDCWD, mount.at(to).c_str(), flags));
+  };
+  write_file(mount.at("a.db"), "content");
+  write_file(mount.at("c.db"), "other");
+  ino_t inode = info_of(mount.at("a.db")).st_ino;
+  CHECK(move("a.db", "b.db") == 0);
+  CHECK(mount.count("rename", "a.db") == 1);
+  CHECK(mount.count("renamed", "b.db") == 1);
+  CHECK(read_file(mount.at("b.db")) == "content");
+  CHECK(info_of(mount.at("b.db")).st_ino == inode);
+  CHECK(try_open(mount.at("a.db"), O_RDONLY) == ENOENT);
+  CHECK(names_in(mount.backing_dir()) == Names{"b.db", "c.db"});
+
+  CHECK(move("b.db", "c.db") == EEXIST);
+  CHECK(move("b.db", "c.db", RENAME_NOREPLACE) == EEXIST);
+  CHECK(move("b.db", "c.db", RENAME_EXCHANGE) == EINVAL);
+  CHECK(move("b.db", ".b.db") == EPERM);
+  CHECK(move("b.db", "x-pos") == EACCES);
+  CHECK(move("b.db", "x-wal") == EPERM);
+  CHECK(move("none", "d.db") == ENOENT);
+  mount.ask("refuse rename b.db read only");
+  CHECK(move("b.db", "d.db") == EROFS);
+  mount.ask("allow");
+  mount.ask("hide d.db");
+  CHECK(move("b.db", "d.db") == EBUSY);
+  mount.ask("show d.db");
+  for (const char* suffix : {"-wal", "-shm", "-journal"}) {
+    CAPTURE(suffix);
+    std::string companion = std::string("b.db") + suffix;
+    write_file(mount.at(companion), "x");
+    CHECK(move(companion, "d.db") == EPERM);
+    CHECK(move("b.db", "d.db") == EBUSY);
+    CHECK(unlink(mount.at(companion).c_str()) == 0);
+  }
+  int fd = open(mount.at("b.db").c_str(), O_RDONLY);
+  CHECK(move("b.db", "d.db") == EBUSY);
+  close(fd);
+  // The close reaches the mount a moment later.
+  CHECK(move("b.db", "d.db") == 0);
+  CHECK(names_in(mount.mount_dir()) == Names{"c.db", "d.db"});
+  write_file(mount.at("b.db"), "another");
+  CHECK(read_file(mount.at("d.db")) == "content");
 }
 
 TEST_CASE("an unlinked file goes on for those who have it open, and its name is free for another") {

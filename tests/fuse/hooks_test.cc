@@ -82,6 +82,37 @@ TEST_CASE("a refused request is the error that SQLite documents, and nothing has
   CHECK(app.get("SELECT v FROM t") == "new");
 }
 
+TEST_CASE("a super-journal goes by its main database, and its unlink can be refused") {
+  MountProcess mount;
+  App app(mount.at("a.db"));
+  REQUIRE(app.run("PRAGMA journal_mode=delete; CREATE TABLE t(v)") == SQLITE_OK);
+  REQUIRE(app.run("ATTACH '" + mount.at("b.db") + "' AS b; CREATE TABLE b.u(v)") == SQLITE_OK);
+  const std::string both = "BEGIN; INSERT INTO t VALUES(1); INSERT INTO b.u VALUES(1); COMMIT";
+  REQUIRE(app.run(both) == SQLITE_OK);
+  for (const char* hook : {"open", "opened", "unlink", "unlinked"}) {
+    CAPTURE(hook);
+    CHECK(mount.count(hook, "a.db-mj") == 1);
+    CHECK(mount.count(hook, "b.db-mj") == 0);
+  }
+  CHECK(mount.count("write", "a.db-mj") == 2);
+  CHECK(mount.count("sync", "a.db-mj") == 1);
+  CHECK(eventually([&] { return mount.count("closed", "a.db-mj") == 1; }));
+
+  // The commit point of both.
+  mount.ask("refuse unlink a.db-mj busy");
+  CHECK(app.run(both) == SQLITE_IOERR_DELETE);
+  mount.ask("allow");
+  app.run("ROLLBACK");
+  CHECK(app.get("SELECT count(*) FROM t") == "1");
+  CHECK(app.get("SELECT count(*) FROM b.u") == "1");
+  CHECK(app.run(both) == SQLITE_OK);
+
+  mount.ask("refuse open a.db-mj read only");
+  CHECK(app.run(both) == SQLITE_READONLY_DIRECTORY);
+  app.run("ROLLBACK");
+  CHECK(app.get("SELECT count(*) FROM t") == "2");
+}
+
 TEST_CASE("a refused open makes a database read-only, or is refused") {
   MountProcess mount;
   {

@@ -6,7 +6,8 @@
 // process does both to a test that hangs.
 //
 //   count HOOK NAME        how often the hook was called: open opened closed write resize
-//                          sync synced unlink unlinked
+//                          sync synced unlink unlinked rename renamed mkdir rmdir; all super-journals of a database go
+//                          by NAME-mj
 //   refuse HOOK NAME CODE  from now on with this ErrorCode's name, until "allow"
 //   hold HOOK NAME         calls wait (open: is undecided) until "let"; "held N" awaits N
 //   hide NAME, show NAME   is_visible of a database

@@ -41,12 +41,17 @@ std::string text_of(const Status& status) {
   return std::string(error_code_name(status.error().code())) + ": " + status.error().message();
 }
 
+// By which a test names a file: super-journals have random names, so they go by "NAME-mj".
+std::string key_name(const FileName& file) {
+  return file.kind == FileKind::kSuperJournal ? file.database + "-mj" : file.text();
+}
+
 class TestHooks final : public MountHooks {
  public:
   using Key = std::pair<std::string, std::string>;  // hook, name
 
   void before_open(const Opening& opening, std::function<void(Status)> done) override {
-    Key key("open", opening.file.text());
+    Key key("open", key_name(opening.file));
     Status refused;
     {
       MutexLock lock(mutex_);
@@ -70,6 +75,14 @@ class TestHooks final : public MountHooks {
   void after_sync(const FileName& file, const Status&) override { (void)enter("synced", file); }
   Status before_unlink(const FileName& file) override { return enter("unlink", file); }
   void after_unlink(const FileName& file) override { (void)enter("unlinked", file); }
+  Status may_rename(const Renaming& renaming) override {
+    if (renaming.exists) return Error(ErrorCode::kExists, renaming.to.text() + " exists");
+    return {};
+  }
+  Status before_rename(const Renaming& renaming) override { return enter("rename", renaming.from); }
+  void after_rename(const Renaming& renaming) override { (void)enter("renamed", renaming.to); }
+  Status before_mkdir(const std::string& name) override { return enter("mkdir", {name}); }
+  Status before_rmdir(const std::string& name) override { return enter("rmdir", {name}); }
   bool is_virtual_name(const std::string& name) override {
     return name == ".primary" || name.ends_with("-pos");
   }
@@ -82,7 +95,9 @@ class TestHooks final : public MountHooks {
   std::vector<std::string> virtual_names() override {
     MutexLock lock(mutex_);
     std::vector<std::string> names;
-    for (const auto& [name, text] : virtual_) names.push_back(name);
+    for (const auto& [name, text] : virtual_) {
+      if (name.find('/') == std::string::npos) names.push_back(name);
+    }
     return names;
   }
   bool is_visible(const FileName& file) override {
@@ -148,7 +163,7 @@ class TestHooks final : public MountHooks {
     return Error(it->second, "refused by the test");
   }
   Status enter(const char* hook, const FileName& file) {
-    Key key(hook, file.text());
+    Key key(hook, key_name(file));
     Deadline deadline = deadline_in(kHoldMax);
     MutexLock lock(mutex_);
     ++counts_[key];

@@ -29,7 +29,16 @@ TEST_CASE("a file's name tells its database and its kind") {
                {"a.db-journal", "a.db", FileKind::kJournal},
                {"a.db-wal", "a.db", FileKind::kWal},
                {"a.db-shm", "a.db", FileKind::kShm},
-               {"a.db-mj0123ABCD", "a.db-mj0123ABCD", FileKind::kDatabase},
+               {"a.db-mj0123AB9CD", "a.db", FileKind::kSuperJournal},
+               {"a-mj.db-mj0000009FF", "a-mj.db", FileKind::kSuperJournal},
+               {"a.db-mj0123AB8CD", "a.db-mj0123AB8CD", FileKind::kDatabase},
+               {"a.db-mj0123ab9CD", "a.db-mj0123ab9CD", FileKind::kDatabase},
+               {"a.db-mj0123AB9C", "a.db-mj0123AB9C", FileKind::kDatabase},
+               {"a-wal/b.db", "a-wal/b.db", FileKind::kDatabase},
+               {"a/b.db-shm", "a/b.db", FileKind::kShm},
+               {"a/-shm", "a/-shm", FileKind::kDatabase},
+               {"a/-mj0123AB9CD", "a/-mj0123AB9CD", FileKind::kDatabase},
+               {"-mj0123AB9CD", "-mj0123AB9CD", FileKind::kDatabase},
                {"-wal", "-wal", FileKind::kDatabase},
                {"a-wal-wal", "a-wal", FileKind::kWal}};
   for (const auto& c : cases) {
@@ -50,6 +59,7 @@ TEST_CASE("errors become the errnos that SQLite understands") {
   Error read_only(ErrorCode::kReadOnly, "");
   CHECK(open_errno_of(read_only, FileKind::kDatabase) == EROFS);
   CHECK(open_errno_of(read_only, FileKind::kJournal) == EACCES);
+  CHECK(open_errno_of(read_only, FileKind::kSuperJournal) == EACCES);
 }
 
 TEST_CASE("a kernel that does not offer passthrough is refused by name") {

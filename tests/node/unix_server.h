@@ -30,13 +30,18 @@ class UnixServer {
     if (!serve) return;
     thread_ = std::thread([this, serve] {
       int fd = accept(listener_, nullptr, nullptr);
+      // Whoever comes again finds nobody.
+      close(listener_);
       serve(fd);
       close(fd);
     });
   }
   ~UnixServer() {
-    if (thread_.joinable()) thread_.join();
-    close(listener_);
+    if (thread_.joinable()) {
+      thread_.join();
+    } else {
+      close(listener_);
+    }
   }
   UnixServer(const UnixServer&) = delete;
   UnixServer& operator=(const UnixServer&) = delete;
