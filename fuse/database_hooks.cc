@@ -253,7 +253,7 @@ Status DatabaseHooks::before_unlink(const FileName& file) {
     case FileKind::kWal: return refused(file, database->before_wal_unlink());
     case FileKind::kShm: return refused(file, database->drain(true));
     case FileKind::kJournal: return refused(file, database->capture_file());
-    case FileKind::kSuperJournal: return {};
+    case FileKind::kSuperJournal: return refused(file, node_.store().capture_group(file.text()));
   }
   return {};
 }

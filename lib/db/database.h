@@ -192,6 +192,8 @@ class Database {
   // The rollback journal's transaction is about to be final: records what it changed. An error refuses the commit; a
   // transaction that has been rolled back is never refused.
   Status capture_file();
+  // The super-journal that the journal names, by the path that the application uses; empty: none.
+  Result<std::string> super_journal();
   // The journal as its writes go by. A write of the database without one is refused.
   void journal_written(uint64_t offset_bytes, ByteView data);
   void journal_gone();
@@ -359,6 +361,7 @@ class Database {
   Status open_own_files() REQUIRES(mutex_);
   Status recover_files() REQUIRES(mutex_);
   Status play_back_hot_journal() REQUIRES(mutex_);
+  Result<bool> committed_with_others() REQUIRES(mutex_);
   Result<bool> recover_interrupted() REQUIRES(mutex_);
   Result<bool> at_last_record(const PageSet& pages) REQUIRES(mutex_);
   Result<std::optional<DatabaseHeader>> read_file_header() REQUIRES(mutex_);

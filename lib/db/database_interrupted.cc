@@ -7,7 +7,31 @@
 
 namespace litefs {
 
+// Whether the journal belongs to a transaction over several databases that has been committed: its super-journal is gone
+// (pager_playback's rule). Journals name it by the path that the application used; in DATA/db it lies under the end of
+// that path.
+Result<bool> Database::committed_with_others() {
+  const std::string super = TRY(super_journal());
+  if (super.empty()) return false;
+  const std::string root = env_.data_dir + "/db";
+  for (size_t slash = super.rfind('/'); slash != std::string::npos; slash = slash == 0 ? std::string::npos : super.rfind('/', slash - 1)) {
+    Result<FileInfo> info = env_.files.info(root + super.substr(slash));
+    // An empty one counts as gone.
+    if (info.ok()) return info.value().size_bytes == 0;
+    if (info.error().code() != ErrorCode::kNotFound) return info.error();
+  }
+  return true;
+}
+
+Result<std::string> Database::super_journal() {
+  Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
+  if (journal.ok()) return journal_super_name(*journal.value());
+  if (journal.error().code() == ErrorCode::kNotFound) return std::string();
+  return journal.error();
+}
+
 Status Database::play_back_hot_journal() {
+  if (TRY(committed_with_others())) return {};
   Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
   if (!journal.ok()) {
     return journal.error().code() == ErrorCode::kNotFound ? Status() : Status(journal.error());
@@ -53,6 +77,14 @@ Result<bool> Database::recover_interrupted() {
   if (!journal) return false;
   PageSet pages;
   for (const auto& [pgno, offset] : journal->places()) pages.add(pgno);
+  if (TRY(committed_with_others())) {
+    std::optional<DatabaseHeader> header = TRY(read_file_header());
+    if (!header || header->page_size != state.page_size || journal->header().page_size != state.page_size) return false;
+    FileInfo info = TRY(file_->info());
+    TRY(add_unseen_writes(*journal, header->effective_size(info.size_bytes), pages));
+    TRY(capture_leftover_pages(pages));
+    return true;
+  }
   if (state.current.size_pages != 0) {
     Result<std::unique_ptr<LogCursor>> last = last_record();
     if (!last.ok()) return false;

@@ -1,5 +1,7 @@
 #include "db/store.h"
 
+#include <algorithm>
+
 #include <sys/stat.h>
 
 #include "sqlite/header.h"
@@ -86,6 +88,20 @@ std::vector<std::shared_ptr<Database>> Store::all() {
   std::vector<std::shared_ptr<Database>> databases;
   for (const auto& [name, database] : databases_) databases.push_back(database);
   return databases;
+}
+
+Status Store::capture_group(const std::string& super_journal) {
+  std::vector<std::shared_ptr<Database>> members;
+  for (const std::shared_ptr<Database>& database : all()) {
+    const std::string named = TRY(database->super_journal());
+    if (named == super_journal || named.ends_with("/" + super_journal)) members.push_back(database);
+  }
+  std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return a->id().value < b->id().value; });
+  for (const std::shared_ptr<Database>& member : members) {
+    Status captured = member->capture_file();
+    if (!captured.ok()) return captured.error().with_context("a transaction over several databases, in '" + member->name() + "'");
+  }
+  return {};
 }
 
 }  // namespace litefs

@@ -38,6 +38,7 @@ struct CaptureVfs::State {
   sqlite3_vfs* real = nullptr;
   std::string name;
   Find find;
+  std::function<Status(const std::string&)> group;
   bool unseen = false;
   CaptureVfsPlan plan;
   uint64_t operations = 0;
@@ -225,6 +226,7 @@ int v_delete(sqlite3_vfs* vfs, const char* path, int sync) {
   int code = state.change(
       SQLITE_IOERR_DELETE,
       [&]() -> Status {
+        if (name.kind == Kind::kSuper && state.group) return state.group(std::string(path).substr(std::string(path).rfind('/') + 1));
         if (!ours) return {};
         return name.kind == Kind::kJournal ? db->capture_file() : db->before_wal_unlink();
       },
@@ -276,6 +278,7 @@ CaptureVfs::CaptureVfs(const std::string& name) : state_(std::make_unique<State>
 CaptureVfs::~CaptureVfs() { sqlite3_vfs_unregister(&state_->vfs); }
 
 void CaptureVfs::set_databases(Find find) { state_->find = std::move(find); }
+void CaptureVfs::set_group(std::function<Status(const std::string&)> group) { state_->group = std::move(group); }
 void CaptureVfs::set_unseen(bool unseen) { state_->unseen = unseen; }
 void CaptureVfs::plan(const CaptureVfsPlan& plan) {
   state_->plan = plan;

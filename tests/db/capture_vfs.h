@@ -32,6 +32,8 @@ class CaptureVfs {
   // Whose capture is asked, by the file's name without directory. Nobody is asked before the first call.
   using Find = std::function<std::shared_ptr<Database>(const std::string& name)>;
   void set_databases(Find find);
+  // Who is asked before a super-journal is deleted, by its name.
+  void set_group(std::function<Status(const std::string& super_journal)> group);
   // Whether writes to the database files are hidden from the capture, as with a passed-through file.
   void set_unseen(bool unseen);
   void plan(const CaptureVfsPlan& plan);

@@ -57,6 +57,7 @@ class TestNode : private DatabaseObserver, private LockDoors {
     for (const std::shared_ptr<Database>& database : store_->all()) names.push_back(database->name());
     return names;
   }
+  Store& store() { return *store_; }
   std::string file(const std::string& name) const { return directory_ + "/db/" + name; }
   std::deque<CapturedBatch>& batches() { return batches_; }
   const std::string& directory() const { return directory_; }

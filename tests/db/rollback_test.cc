@@ -5,6 +5,7 @@
 // LITEFS_TRANSACTIONS: how many random steps in each of the first tests (default 3,000).
 #include <cstdlib>
 #include <iostream>
+#include <map>
 
 #include "db/capture_vfs.h"
 #include "db/log_replay.h"
@@ -257,5 +258,97 @@ TEST_CASE("a log that cannot be synced stops the database; the next start has al
     std::mt19937_64 random(n);
     // The commit whose record could not be synced was answered with an error; the log has it.
     recover_and_check(story, app, random, 1, 1);
+  }
+}
+
+namespace {
+
+// Two databases that an application changes in one transaction, in a rollback mode.
+struct Attached {
+  Attached() : faulty(*real), node(dir.path(), &faulty) {
+    for (const char* name : {"a.db", "b.db"}) {
+      dbs[name] = node.start_primary(name, 1);
+    }
+    vfs.set_databases([this](const std::string& name) { return dbs.count(name) ? dbs[name] : nullptr; });
+    vfs.set_group([this](const std::string& name) { return node.store().capture_group(name); });
+  }
+  // Adds one to both counts in each of `transactions`; answers how many were reported committed.
+  int run(int transactions, const std::string& mode) {
+    sqlite3* db = nullptr;
+    sqlite3_open_v2(node.file("a.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "attached");
+    auto exec = [&](const std::string& sql) { return sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK; };
+    exec("PRAGMA cache_size=5; PRAGMA journal_mode=" + mode);
+    exec("ATTACH '" + node.file("b.db") + "' AS b; PRAGMA b.journal_mode=" + mode);
+    int committed = 0;
+    if (exec("CREATE TABLE IF NOT EXISTS main.count(n, v); CREATE TABLE IF NOT EXISTS b.count(n, v)") &&
+        exec("INSERT INTO main.count SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM main.count);"
+             "INSERT INTO b.count SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM b.count)")) {
+      for (int i = 0; i < transactions && !vfs.dead(); ++i) {
+        bool done = exec("BEGIN; UPDATE main.count SET n = n + 1, v = randomblob(9000); UPDATE b.count SET n = n + 1, v = randomblob(9000)") &&
+                    exec("COMMIT");
+        if (done) ++committed;
+        if (!sqlite3_get_autocommit(db)) exec("ROLLBACK");
+      }
+    }
+    sqlite3_close(db);
+    return committed;
+  }
+
+  std::unique_ptr<FileSystem> real = posix_file_system();
+  TempDir dir;
+  FaultyFileSystem faulty;
+  TestNode node;
+  std::map<std::string, std::shared_ptr<Database>> dbs;
+  CaptureVfs vfs{"attached"};
+};
+
+}  // namespace
+
+TEST_CASE("a transaction over attached databases that was reported committed is in all of them after any death") {
+  for (const std::string mode : {"DELETE", "TRUNCATE", "PERSIST"}) {
+    uint64_t application = 0, capture = 0;
+    {
+      Attached story;
+      story.faulty.plan({});
+      story.vfs.plan({});
+      CHECK(story.run(3, mode) == 3);
+      application = story.vfs.operations();
+      capture = story.faulty.operations();
+      for (const char* name : {"a.db", "b.db"}) {
+        LogReplay replay;
+        REQUIRE(replay.follow(*story.dbs[name]) == "");
+        CHECK(replay.difference(story.node.file(name)) == "");
+      }
+    }
+    std::vector<std::pair<bool, uint64_t>> deaths;
+    for (uint64_t n : spread(application, number("LITEFS_DEATHS", 150))) deaths.emplace_back(true, n);
+    for (uint64_t n : spread(capture, number("LITEFS_DEATHS", 150))) deaths.emplace_back(false, n);
+    for (auto [of_application, n] : deaths) {
+      CAPTURE(mode);
+      CAPTURE(of_application);
+      CAPTURE(n);
+      Attached story;
+      if (of_application) {
+        story.vfs.plan({.kill_at = n, .after = n % 2 == 0});
+      } else {
+        story.faulty.plan({.at = n, .action = n % 2 == 0 ? FaultAction::kKillAfter : FaultAction::kKillHalf});
+      }
+      const int committed = story.run(3, mode);
+      story.vfs.die();
+      story.vfs.set_databases(nullptr);
+      story.vfs.set_group(nullptr);
+      story.dbs.clear();
+      TestNode node(story.dir.path(), story.real.get());
+      for (const char* name : {"a.db", "b.db"}) {
+        CAPTURE(name);
+        std::shared_ptr<Database> db = node.start_primary(name, 2);
+        LogReplay replay;
+        REQUIRE(replay.follow(*db) == "");
+        REQUIRE(replay.difference(node.file(name)) == "");
+        const int64_t count = std::max<int64_t>(0, RandomApplication::count(node.file(name)));
+        CHECK(count >= committed);
+        CHECK(count <= committed + 1);
+      }
+    }
   }
 }
