@@ -1,4 +1,6 @@
 // The whole path in a few seconds: what one node's mount takes appears on every other's.
+#include <signal.h>
+
 #include "system/system_test.h"
 
 using namespace litefs::test;
@@ -91,6 +93,53 @@ TEST_CASE("a write on the primary's mount appears on the replica's") {
   }
   reader.close();
   writer.close();
+  cluster.check_same("db");
+}
+
+TEST_CASE("every journal mode is replicated, and changes of it while others have the database open") {
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  cluster.start_replica(1);
+  App writer = cluster.open(0, "db");
+  writer.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v); PRAGMA cache_size=5");
+  App other = cluster.open(0, "db");
+  App reader = cluster.open(1, "db");
+  for (const std::string mode : {"DELETE", "TRUNCATE", "PERSIST", "WAL", "PERSIST", "WAL", "TRUNCATE", "DELETE"}) {
+    CAPTURE(mode);
+    // Only one connection can leave the WAL.
+    other.close();
+    writer.sql("PRAGMA journal_mode=" + mode);
+    other = cluster.open(0, "db");
+    for (int i = 0; i < 5; i++) {
+      writer.sql(
+          "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100) "
+          "INSERT INTO t(v) SELECT randomblob(700) FROM c");
+      other.sql("UPDATE t SET v = randomblob(300) WHERE id % 7 = 0; DELETE FROM t WHERE id % 3 = 0");
+      writer.sql("BEGIN; UPDATE t SET v = randomblob(900); ROLLBACK");
+    }
+    if (mode != "WAL") writer.sql("VACUUM");
+    cluster.wait_for_equal(kSoon);
+    CHECK(reader.value("SELECT count(*) FROM t") == writer.value("SELECT count(*) FROM t"));
+  }
+  SUBCASE("an application that is killed in a transaction leaves nothing of it") {
+    writer.sql("BEGIN; UPDATE t SET v = randomblob(900)");
+    other.close();
+    writer.process().signal(SIGKILL);
+    writer.process().join(kSoon);
+    other = cluster.open(0, "db");
+    other.sql("INSERT INTO t(v) VALUES('after')");
+    cluster.wait_for_equal(kSoon);
+    CHECK(reader.value("SELECT v FROM t ORDER BY id DESC LIMIT 1") == "after");
+  }
+  SUBCASE("the node is killed in the middle of a transaction") {
+    writer.sql("BEGIN; UPDATE t SET v = randomblob(900)");
+    cluster.kill9(0);
+    CHECK(writer.try_sql("COMMIT").error != 0);
+    cluster.start_primary();
+  }
+  other.close();
+  writer.process().signal(SIGKILL);
+  reader.close();
   cluster.check_same("db");
 }
 
