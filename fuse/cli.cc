@@ -11,6 +11,7 @@
 #include "fuse/export.h"
 #include "fuse/import.h"
 #include "litefs/litefs.h"
+#include "node/status.h"
 #include "node/values.h"
 
 namespace litefs {
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kExitFailure = 1;
 constexpr int kExitUsage = 2;
+constexpr int kExitStarting = 3;
 
 constexpr const char* kUsage =
     R"(litefs replicates SQLite databases: applications use plain SQLite files in a mounted
@@ -64,7 +66,8 @@ constexpr const char* kStatusHelp =
     R"(Usage: litefs status [-config FILE | -data DIR] [--json]
 
 Asks the node that runs on this machine for its role, its databases with position
-and lag, and the nodes connected to it. Ends with 1 when no node runs.
+and lag, and the nodes connected to it. Ends with 0 once its mount serves, with 3
+while it is starting, with 1 when no node runs.
 
   -config FILE   the node's configuration (searched for as in 'litefs mount')
   -data DIR      the node's data directory, in place of a configuration
@@ -208,8 +211,11 @@ class Cli {
       return failed("the node answers: " + reply.error().message());
     }
     if (!reply.ok()) return failed(reply.error().message());
-    out_ << reply.value() << std::flush;
-    return 0;
+    std::string text = reply.value();
+    const bool starting = text.starts_with(kStatusStarting);
+    if (starting) text.erase(0, std::string(kStatusStarting).size());
+    out_ << text << std::flush;
+    return starting ? kExitStarting : 0;
   }
 
   int import_file() {

@@ -10,8 +10,8 @@
 //   litefs help [COMMAND]
 //
 // Flags have one dash or two, values follow as the next word or after "=". Exit codes: 0 success; 1 it could not be
-// done, with one line "litefs: …" that says why; 2 the command line is wrong, with that line and the usage;
-// `litefs mount` ends with its application's exit code. Thread rule: the main thread.
+// done, with one line "litefs: …" that says why; 2 the command line is wrong, with that line and the usage; 3 `litefs
+// status` found a node that is still starting, whose mount does not serve yet; `litefs mount` ends with its application's exit code. Thread rule: the main thread.
 #pragma once
 
 #include <functional>

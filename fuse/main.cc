@@ -17,19 +17,25 @@ namespace {
 
 // An application is started when its databases can be read, or after this long.
 constexpr std::chrono::seconds kReadableMax{30};
+// How long a predecessor that was killed may take to end.
+constexpr std::chrono::seconds kPredecessorMax{5};
 
 Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
   std::unique_ptr<FileSystem> files = posix_file_system();
   std::unique_ptr<Clock> clock = system_clock();
   std::unique_ptr<Random> random = system_random();
+  MountPointState on_mount_point;
   {
-    // First of all, as a dying predecessor may be stuck until its mount is gone.
+    // Only looked at: a dead mount stays until the new one stands (mount_point.h says why).
     std::unique_ptr<MountClient> client = TRY(MountClient::start(options.fuse_dir));
-    TRY(prepare_mount_point(TRY(canonical_mount_point(options.fuse_dir)), *client, log));
+    on_mount_point = TRY(check_mount_point(TRY(canonical_mount_point(options.fuse_dir)), *client, log));
   }
   // The usual 1,024 would do for some hundred databases.
   const uint64_t open_files_max = TRY(raise_open_files_max());
-  std::unique_ptr<Node> node = TRY(Node::create(NodeEnvironment{*files, *clock, *random, log}, options));
+  const std::chrono::milliseconds predecessor_max =
+      on_mount_point == MountPointState::kDeadMount ? kPredecessorMax : std::chrono::milliseconds(0);
+  std::unique_ptr<Node> node =
+      TRY(Node::create(NodeEnvironment{*files, *clock, *random, log}, options, predecessor_max));
   TRY(node->open_databases());
   if (const size_t databases = node->store().all().size(); databases * kFilesPerDatabase > open_files_max) {
     log.warning("the limit of open files (RLIMIT_NOFILE) is low for so many databases")

@@ -44,6 +44,7 @@ struct Mount::Core {
 
   Status start();
   Status serve();
+  Status attach(MountPointState on_it);
   bool end();
 
   MountOptions options;
@@ -51,6 +52,7 @@ struct Mount::Core {
   Log log;
   std::string path;
   Descriptor directory;
+  Descriptor detached;  // our mount, until it is on its path
   std::unique_ptr<Device> device;
   NodeTable nodes;
   std::unique_ptr<MountClient> client;
@@ -65,7 +67,7 @@ Status Mount::Core::start() {
   path = TRY(canonical_mount_point(options.mount_dir));
   // Before any descriptor of ours is open, so that the client's table holds none of them.
   client = TRY(MountClient::start(path, options.client_call_max));
-  TRY(prepare_mount_point(path, *client, log));
+  MountPointState on_it = TRY(check_mount_point(path, *client, log));
   directory = Descriptor(open(options.backing_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory.valid()) {
     return errno_error(errno, "opening the data directory " + options.backing_dir);
@@ -83,11 +85,9 @@ Status Mount::Core::start() {
   notifier = std::make_unique<Notifier>(*device, nodes);
   serving = std::make_unique<ServingThreads>(*device, log, options.ended);
 
-  TRY(mount_device({device->fd(), path, options.fs_name, options.allow_other}));
-  std::optional<MountedHere> mounted = TRY(mounted_on(path));
-  if (!mounted) return Error(ErrorCode::kIo, "the mount on " + path + " has vanished");
-  mounted_device = mounted->device;
-  return serve();
+  detached = TRY(make_mount({device->fd(), options.fs_name, options.allow_other}));
+  TRY(serve());
+  return attach(on_it);
 }
 
 Status Mount::Core::serve() {
@@ -96,6 +96,17 @@ Status Mount::Core::serve() {
   pending->start();
   TRY(notifier->start());
   serving->start();
+  return {};
+}
+
+// Only when everything works, as a dead mount that is there protects the directory until then. Up to
+// attach_mount nothing of ours may look the path up: it is the dead mount's.
+Status Mount::Core::attach(MountPointState on_it) {
+  TRY(attach_mount(detached, path, on_it, log));
+  detached.reset();  // else it would keep the mount busy
+  std::optional<MountedHere> mounted = TRY(mounted_on(path));
+  if (!mounted) return Error(ErrorCode::kIo, "the mount on " + path + " has vanished");
+  mounted_device = mounted->device;
   MountClient::Answer answer = TRY(client->probe(path, options.client_call_max));
   if (answer.error != 0) return errno_error(answer.error, "asking the new mount on " + path);
   if (answer.device != mounted_device) {
@@ -115,6 +126,7 @@ bool Mount::Core::end() {
     log.error("requests are still running at the end of the mount").kv("path", path);
   }
   if (device) device->expect_end();
+  detached.reset();  // ends a connection that was never attached
   if (mounted_device != 0) {
     Status unmounted = end_mount(path, mounted_device, log);
     if (!unmounted) log.error("unmounting failed").error(unmounted.error());

@@ -6,9 +6,9 @@
 // have deadlines.
 //
 // When the process is killed at any moment, all its threads end at once, applications get errors
-// (ENOTCONN) for everything that needs us, and the dead mount stays until the next start() removes
-// it. Files that are passed through go on working for those who have them open (FUSE.md, section
-// 6).
+// (ENOTCONN) for everything that needs us, and the dead mount stays until the next start() puts its
+// own in its place (mount_point.h). Files that are passed through go on working for those who have
+// them open (FUSE.md, section 6).
 //
 // Thread rule: the owner's thread, which must not use the mount itself (mount_client.h says why).
 #pragma once
@@ -27,7 +27,7 @@
 namespace litefs {
 
 struct MountOptions {
-  std::string mount_dir;    // exists, and is empty
+  std::string mount_dir;    // exists, and is empty, or has a dead mount on it
   std::string backing_dir;  // DATA/db, exists
   // Without it only processes of the user that mounts may use the mount.
   bool allow_other = false;
@@ -44,7 +44,7 @@ struct MountOptions {
 
 class Mount {
  public:
-  // Mounted, and answering. A dead mount at mount_dir is removed first. kUnavailable: no device, no
+  // Mounted, and answering. A dead mount at mount_dir is replaced last of all. kUnavailable: no device, no
   // permission, no passthrough; kNotFound, kInvalid, kExists: the mount point will not do.
   static Result<std::unique_ptr<Mount>> start(const MountOptions& options,
                                               std::shared_ptr<MountHooks> hooks, const Log& log);

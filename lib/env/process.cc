@@ -1,6 +1,7 @@
 #include "env/process.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -36,8 +37,9 @@ bool is_dead_file(const std::string& link, const std::vector<std::string>& file_
   if (named == file_names.end()) return false;
   // A file of a detached mount has a path from that mount's own root.
   if (path.size() == named->size() + 1) return true;
-  struct stat info;
-  return stat(link.c_str(), &info) != 0 && errno == ENOTCONN;
+  // Past the kernel's cache, which goes on answering for files of a dead mount.
+  struct statx info;
+  return statx(AT_FDCWD, link.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) != 0 && errno == ENOTCONN;
 }
 
 ProcessName name_process(const std::string& pid) {

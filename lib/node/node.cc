@@ -12,6 +12,19 @@ namespace {
 constexpr size_t kWorkers = 3;
 constexpr int64_t kHousekeepingMs = 250;
 constexpr int64_t kObserveMs = 100;
+constexpr std::chrono::milliseconds kTakePause{20};
+
+// Takes what a predecessor holds until its last thread has ended. Nothing tells when that is, so it is tried again.
+template <class Take>
+auto take_within(std::chrono::milliseconds time_max, Take take) -> decltype(take()) {
+  const auto until = std::chrono::steady_clock::now() + time_max;
+  for (;;) {
+    auto taken = take();
+    const bool held = !taken.ok() && taken.error().code() == ErrorCode::kBusy;
+    if (!held || std::chrono::steady_clock::now() >= until) return taken;
+    std::this_thread::sleep_for(kTakePause);
+  }
+}
 
 DatabaseEnvironment database_environment(const NodeEnvironment& env, const Options& options, NodeId node,
                                          DatabaseObserver& observer, LockDoors& doors) {
@@ -23,15 +36,18 @@ DatabaseEnvironment database_environment(const NodeEnvironment& env, const Optio
 
 }  // namespace
 
-Result<std::unique_ptr<Node>> Node::create(const NodeEnvironment& environment, const Options& options) {
-  std::unique_ptr<NodeFile> node_file = TRY(NodeFile::open(environment.files, options.data_dir, environment.random));
+Result<std::unique_ptr<Node>> Node::create(const NodeEnvironment& environment, const Options& options,
+                                           std::chrono::milliseconds predecessor_max) {
+  std::unique_ptr<NodeFile> node_file = TRY(take_within(predecessor_max, [&] {
+    return NodeFile::open(environment.files, options.data_dir, environment.random);
+  }));
   if (options.candidate) {
     // The epoch of this run is stored before anything can be written in it.
     TRY(node_file->raise_epoch(Epoch{node_file->epoch().value + 1}));
     if (node_file->cluster() == 0) TRY(node_file->set_cluster(environment.random.nonzero_u64()));
   }
   auto node = std::unique_ptr<Node>(new Node(environment, options, std::move(node_file)));
-  TRY(node->start_loop());
+  TRY(node->start_loop(predecessor_max));
   return node;
 }
 
@@ -47,17 +63,21 @@ Node::Node(const NodeEnvironment& environment, const Options& options, std::uniq
 Node::~Node() { stop(); }
 
 // Takes the port, so that a start that cannot have it fails before it touches a database.
-Status Node::start_loop() {
+Status Node::start_loop(std::chrono::milliseconds predecessor_max) {
   poller_ = TRY(TailPoller::start(env_.clock, env_.log));
   PrimaryRoleOptions primary;
   primary.host_name = options_.hostname;
   primary.url = "http://" + options_.primary.text();
   primary.primary_url = primary.url;
   primary_role_ = std::make_unique<PrimaryRole>(store_, *node_file_, FeedThreads{*loop_, workers_}, env_.log, primary);
-  server_ = TRY(PeerServer::listen(*loop_, *primary_role_, env_.clock, env_.log, PrimarySessionOptions(),
-                                   options_.listen.text()));
-  status_listener_ = TRY(loop_->listen_unix(options_.data_dir + "/" + kStatusSocketName,
-                                            [this](std::unique_ptr<Stream> stream) { status_client(std::move(stream)); }));
+  server_ = TRY(take_within(predecessor_max, [&] {
+    return PeerServer::listen(*loop_, *primary_role_, env_.clock, env_.log, PrimarySessionOptions(),
+                              options_.listen.text());
+  }));
+  status_listener_ = TRY(take_within(predecessor_max, [&] {
+    return loop_->listen_unix(options_.data_dir + "/" + kStatusSocketName,
+                              [this](std::unique_ptr<Stream> stream) { status_client(std::move(stream)); });
+  }));
   housekeeping_ = loop_->timer([this] {
     retry_fenced();
     retention();
@@ -117,6 +137,7 @@ Status Node::serve() {
                           [this](std::function<void()> job) { loop_->post(std::move(job)); });
     lease_->start(*this);
   });
+  serving_ = true;
   return {};
 }
 
@@ -286,7 +307,7 @@ NodeStatus Node::status() {
 NodeStatus Node::status_on_loop() {
   NodeStatus status;
   status.version = litefs_version();
-  status.role = is_primary() ? NodeRole::kPrimary : NodeRole::kReplica;
+  if (serving_) status.role = is_primary() ? NodeRole::kPrimary : NodeRole::kReplica;
   status.hostname = options_.hostname;
   status.node_id = node_file_->node();
   status.cluster_id = node_file_->cluster();

@@ -3,13 +3,15 @@
 // Node owns the loop thread, the worker pool, the store and both roles' sessions; front ends (the mount, later the VFS)
 // bring in the doors through which the node takes locks and tells the kernel, and ask it what applications may do.
 // The order of a start is DESIGN section 12's: create() takes the data directory and the port, open_databases()
-// recovers, then the front end opens its door (set_front_end), serve() begins to replicate.
+// recovers, then the front end opens its door (set_front_end), serve() begins to replicate. Until then status says
+// "starting".
 //
 // Thread rule: create, open_databases, set_front_end, serve and stop by the owner's thread, in this order; the rest by any
 // thread.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -56,7 +58,10 @@ struct NodeEnvironment {
 
 class Node final : private DatabaseObserver, private LockDoors, private LeaseListener {
  public:
-  static Result<std::unique_ptr<Node>> create(const NodeEnvironment& environment, const Options& options);
+  // `predecessor_max`: how long a data directory or a port that is in use is tried again, where a predecessor has been
+  // killed and may still be ending.
+  static Result<std::unique_ptr<Node>> create(const NodeEnvironment& environment, const Options& options,
+                                              std::chrono::milliseconds predecessor_max = {});
   ~Node() override;
 
   // Fences and recovers every database; one that left-over processes hold is tried again in the background.
@@ -86,7 +91,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
  private:
   Node(const NodeEnvironment& environment, const Options& options, std::unique_ptr<NodeFile> node_file);
 
-  Status start_loop();
+  Status start_loop(std::chrono::milliseconds predecessor_max);
   void run_on_loop(std::function<void()> job);
   Status start_database(Database& database);
   void observe();
@@ -123,6 +128,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   std::unique_ptr<TailPoller> poller_;
   std::thread loop_thread_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> serving_{false};
   std::atomic<FrontEnd*> front_end_{nullptr};
 
   // On the loop's thread only.

@@ -208,8 +208,9 @@ std::string status_reply(const NodeStatus& status, std::string_view request, int
   while (!request.empty() && (request.back() == '\n' || request.back() == '\r')) {
     request.remove_suffix(1);
   }
-  if (request == "json") return status_json(status);
-  if (request == "text") return status_text(status, now_wall_ms);
+  const std::string first = status.role == NodeRole::kStarting ? kStatusStarting : "";
+  if (request == "json") return first + status_json(status);
+  if (request == "text") return first + status_text(status, now_wall_ms);
   return "error: the request is not \"json\" or \"text\"\n";
 }
 

@@ -3,7 +3,8 @@
 // The node fills a NodeStatus; status_json and status_text render it. `litefs status` asks over a local stream
 // socket, kStatusSocketName in the data directory: it sends one line, "json" or "text", and the node answers with
 // the rendering and closes (status_reply; local_requests.h has the other requests). Rendering on the node's side
-// spares the client a JSON parser, and the two always are of one version.
+// spares the client a JSON parser, and the two always are of one version. While the node
+// starts, until its mount stands and it serves, the line kStatusStarting comes first, for the client's exit code.
 //
 // The JSON, of which keys are only ever added ("id" and the like are 16 lower-case hex digits):
 //
@@ -33,6 +34,7 @@
 namespace litefs {
 
 inline constexpr const char* kStatusSocketName = "status.sock";
+inline constexpr const char* kStatusStarting = "starting\n";
 
 enum class NodeRole { kStarting, kPrimary, kReplica };
 
@@ -97,7 +99,7 @@ std::string status_json(const NodeStatus& status);
 // For a terminal; `now_wall_ms` is what "connected since" is counted from.
 std::string status_text(const NodeStatus& status, int64_t now_wall_ms);
 
-// The answer to one request line: the rendering, or one line that begins with "error: ".
+// The answer to one request line: the rendering (after kStatusStarting, if so), or one line that begins with "error: ".
 std::string status_reply(const NodeStatus& status, std::string_view request, int64_t now_wall_ms);
 
 // "1.5 GB", "512 KB", "0 B": three digits at most before the unit.

@@ -111,15 +111,19 @@ TEST_CASE("what cannot be a mount point is refused with the reason") {
   auto client = MountClient::start(top).value();
   Log log(null_log_sink());
   auto refusal = [&](const std::string& path) {
-    Status status = prepare_mount_point(path, *client, log);
-    return status ? "" : status.error().message();
+    Result<MountPointState> state = check_mount_point(path, *client, log);
+    return state ? "" : state.error().message();
   };
   std::filesystem::create_directory(top + "/empty");
   CHECK(refusal(top + "/empty") == "");
   CHECK(refusal(top + "/missing") == "the mount point " + top + "/missing does not exist");
   write_file(top + "/file", "x");
   CHECK(refusal(top + "/file") == "the mount point " + top + "/file is not a directory");
-  CHECK(refusal(top).find("is not empty") != std::string::npos);
+  CHECK(refusal(top) == "the mount point " + top +
+                            " is not empty, and what it holds would be hidden: empty, file (made "
+                            "while no node ran? move it away, then start again)");
+  for (const char* name : {"a", "b", "c"}) write_file(top + "/" + name, "x");
+  CHECK(refusal(top).find("hidden: a, b, c, ... (") != std::string::npos);
   CHECK(refusal("/proc").find("is mounted on /proc already") != std::string::npos);
 }
 

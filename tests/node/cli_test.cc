@@ -186,6 +186,9 @@ TEST_CASE("status asks the node for the form that is wanted") {
   shell.write("litefs.yml", "fuse: {dir: mnt}\ndata: {dir: data}\n");
   NodeStatus status;
   status.hostname = "n1";
+  int code = 0;
+  SUBCASE("that serves") { status.role = NodeRole::kReplica; }
+  SUBCASE("that is still starting") { code = 3; }
   auto serve = [&status](int fd) {
     test::UnixServer::write_all(fd, status_reply(status, test::UnixServer::read_request(fd), 0));
   };
@@ -197,7 +200,7 @@ TEST_CASE("status asks the node for the form that is wanted") {
     std::filesystem::remove(shell.path("data/status.sock"));
     test::UnixServer node(shell.path("data"), kStatusSocketName, serve);
     REQUIRE(chdir(shell.path("").c_str()) == 0);
-    CHECK(shell.litefs(words) == 0);
+    CHECK(shell.litefs(words) == code);
     CHECK(shell.out == (json ? status_json(status) : status_text(status, 0)));
     CHECK(shell.err.empty());
   }

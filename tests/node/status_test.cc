@@ -169,6 +169,9 @@ TEST_CASE("names cannot steer the terminal") {
 TEST_CASE("a request is answered in the form it asks for") {
   CHECK(status_reply(primary(), "json\n", 0) == status_json(primary()));
   CHECK(status_reply(primary(), "text", 0) == status_text(primary(), 0));
+  NodeStatus starting = primary();
+  starting.role = NodeRole::kStarting;
+  CHECK(status_reply(starting, "json", 0) == "starting\n" + status_json(starting));
   CHECK(status_reply(primary(), "GET / HTTP/1.1\r\n", 0).rfind("error: ", 0) == 0);
 }
 

@@ -9,6 +9,8 @@
 //   VALUE|VALUE…" lines,
 //                                    then "ok" or "error CODE MESSAGE"; ends at the end of the
 //                                    input
+//   app insist DB FILE               opens, creates and commits again and again, whatever happens to the
+//                                    mount, until SIGTERM; appends each number committed to FILE
 //   app dump DB FILE                 writes every table's rows in a fixed order, for comparing
 //   contents app pages DB FILE                writes the database's pages as SQLite sees them app
 //   cat FILE, app list DIR       print app remove FILE                  unlinks it
@@ -73,6 +75,25 @@ int serve_sql(const std::string& path) {
       std::cout << "ok" << std::endl;
     } catch (const SqlError& error) {
       std::cout << "error " << error.code() << " " << one_line(error.what()) << std::endl;
+    }
+  }
+  return 0;
+}
+
+// An application that reconnects on every error, at once, and makes what it does not find.
+int insist(const std::string& path, const std::string& committed_path) {
+  std::ofstream committed(committed_path, std::ios::app);
+  for (int64_t number = 1; !workloads_stopped();) {
+    try {
+      Sql db(path);
+      db.exec("PRAGMA journal_mode=WAL");
+      db.exec("CREATE TABLE IF NOT EXISTS insisted(number INTEGER PRIMARY KEY)");
+      while (!workloads_stopped()) {
+        Statement(db, "INSERT OR IGNORE INTO insisted VALUES(?)").bind(1, number).run();
+        committed << number++ << std::endl;
+      }
+    } catch (const SqlError&) {
+      // Again, from the beginning.
     }
   }
   return 0;
@@ -175,6 +196,7 @@ int run(const std::vector<std::string>& words) {
   if (verb == "read" && words.size() == 4) return read(words);
   if (verb == "check" && words.size() == 2) return check(words[1]);
   if (verb == "sql" && words.size() == 2) return serve_sql(words[1]);
+  if (verb == "insist" && words.size() == 3) return insist(words[1], words[2]);
   if (verb == "dump" && words.size() == 3) return dump(words[1], words[2]);
   if (verb == "pages" && words.size() == 3) return pages(words[1], words[2]);
   if (verb == "cat" && words.size() == 2) return cat(words[1]);

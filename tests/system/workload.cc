@@ -279,6 +279,7 @@ void check_entries(Sql& db, const Counter& counter) {
 }  // namespace
 
 void stop_workloads() { stopping = true; }
+bool workloads_stopped() { return stopping; }
 
 void create_workload(const std::string& path, int page_size) {
   Sql db(path);

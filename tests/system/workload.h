@@ -68,5 +68,6 @@ ReadReport read_workload(const std::string& path, double seconds, uint64_t seed)
 
 // Asks write_workload and read_workload to end; for a signal handler.
 void stop_workloads();
+bool workloads_stopped();
 
 }  // namespace litefs::test

@@ -1,0 +1,125 @@
+// Starting while applications do not wait: nothing is ever written into the bare directory, and
+// status says when the mount serves.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "system/janitor.h"
+#include "system/system_test.h"
+
+using namespace litefs::test;
+
+namespace {
+
+constexpr Millis kSoon{10000};
+constexpr Millis kAppEnd{30000};
+
+std::vector<std::string> lines_of(const std::string& path) {
+  std::vector<std::string> lines;
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("applications that insist while the node is killed and restarted lose nothing") {
+  constexpr int kRounds = 20;
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  std::mt19937_64 random(test_seed());
+  std::vector<std::unique_ptr<Process>> apps;
+  std::vector<std::string> ledgers;
+  for (int i = 0; i < 3; i++) {
+    ledgers.push_back(cluster.scratch("committed" + std::to_string(i)));
+    apps.push_back(cluster.spawn_app(
+        {"insist", cluster.node(0).path("db" + std::to_string(i)), ledgers.back()}));
+  }
+  for (int round = 0; round < kRounds; round++) {
+    usleep(static_cast<useconds_t>(random() % 200000));
+    cluster.kill9(0);
+    usleep(static_cast<useconds_t>(random() % 30000));
+    // Fails where the bare directory holds a file.
+    cluster.start_primary();
+  }
+  // Each gets through once more.
+  for (const std::string& ledger : ledgers) {
+    size_t before = lines_of(ledger).size();
+    Deadline deadline(kSoon);
+    while (lines_of(ledger).size() <= before && !deadline.passed()) usleep(10000);
+    CHECK(lines_of(ledger).size() > before);
+  }
+  for (auto& app : apps) {
+    app->signal(SIGTERM);
+    CHECK(app->join(kAppEnd).ok());
+  }
+  for (size_t i = 0; i < ledgers.size(); i++) {
+    std::vector<std::string> committed = lines_of(ledgers[i]);
+    MESSAGE(committed.size(), " transactions committed");
+    App app = cluster.open(0, "db" + std::to_string(i));
+    std::string all = "SELECT count(*) FROM insisted WHERE number <= " + committed.back();
+    CHECK(app.value(all) == committed.back());
+    CHECK(app.value("PRAGMA integrity_check") == "ok");
+    app.close();
+  }
+  cluster.stop(0);
+  CHECK(std::filesystem::is_empty(cluster.node(0).mount()));
+}
+
+TEST_CASE("several dead mounts on one another are replaced by one") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  cluster.kill9(0);
+  // As a start that was killed between its two last steps leaves them.
+  const std::string mount = cluster.node(0).mount();
+  for (int i = 0; i < 2; i++) {
+    int fd = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    std::string options = "rootmode=40000,user_id=0,group_id=0,fd=" + std::to_string(fd);
+    REQUIRE(::mount("litefs", mount.c_str(), "fuse.litefs", 0, options.c_str()) == 0);
+    ::close(fd);
+  }
+  CHECK(mounts_below(cluster.directory()).size() == 3);
+  cluster.start_primary();
+  CHECK(mounts_below(cluster.directory()).size() == 1);
+  App app = cluster.open(0, "db");
+  app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(x)");
+  app.close();
+  cluster.stop(0);
+  CHECK(mounts_below(cluster.directory()).empty());
+}
+
+TEST_CASE("a start that fails leaves the dead mount, which protects the directory") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  cluster.kill9(0);
+  const std::string node_file = cluster.node(0).data() + "/node";
+  std::filesystem::rename(node_file, node_file + ".away");
+  std::ofstream(node_file) << "nonsense\n";
+  cluster.launch(0);
+  CHECK(cluster.node(0).process()->join(kSoon).code == 1);
+  CHECK(mounts_below(cluster.directory()).size() == 1);
+  std::filesystem::rename(node_file + ".away", node_file);
+  cluster.start_primary();
+}
+
+TEST_CASE("a start waits for a killed predecessor that still holds the data directory") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  cluster.kill9(0);
+  const std::string lock_path = cluster.node(0).data() + "/lock";
+  int holder = ::open(lock_path.c_str(), O_RDWR | O_CLOEXEC);
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_len = 1;
+  REQUIRE(fcntl(holder, F_OFD_SETLK, &lock) == 0);
+  cluster.launch(0);
+  CHECK_FALSE(cluster.node(0).process()->wait(Millis(300)));
+  ::close(holder);
+  cluster.wait_until_up(0, kSoon);
+}
