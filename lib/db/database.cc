@@ -42,14 +42,13 @@ Status Database::open_own_files() {
   control_ = TRY(Control::open(env_.files, paths_.control()));
   sums_ = TRY(PageSums::open(env_.files, paths_.sums()));
   const ControlState& state = control_->state();
-  ChangeLogOptions options;
-  options.segment_bytes = env_.segment_bytes;
   // What this boot's page cache has is what the process before us wrote.
   std::optional<LogEnd> known_end;
   if (control_->existed() && state.boot == boot_hash_ && state.log_end.offset_bytes != 0) {
     known_end = state.log_end;
   }
-  log_ = TRY(ChangeLog::open(env_.files, paths_.log(), options, known_end, env_.log));
+  TRY(open_log(known_end));
+  TRY(rebuild_control());
   tail_ = std::make_unique<WalTail>(env_.files, env_.clock, paths_);
   publish_status();
   return {};

@@ -369,7 +369,7 @@ class Database {
   Result<std::unique_ptr<LogCursor>> last_record() REQUIRES(mutex_);
   Status redo_last_record() REQUIRES(mutex_);
   Status capture_leftover_pages(PageSet& pages) REQUIRES(mutex_);
-  Status sums_follow_log() REQUIRES(mutex_);
+  Result<bool> sums_follow_log() REQUIRES(mutex_);
   Result<OnDisk> look_at_files() REQUIRES(mutex_);
   Status read_on_disk(const OnDisk& disk, Pgno pgno, MutableByteView page) REQUIRES(mutex_);
   Result<Checksum> rehash(const OnDisk& disk) REQUIRES(mutex_);
@@ -393,6 +393,13 @@ class Database {
   Status adopt_file() REQUIRES(mutex_);
   Status end_copy_mark() REQUIRES(mutex_);
   Status discard_unfinished_copy() REQUIRES(mutex_);
+
+  // -- repair (database_repair.cc)
+  Status open_log(std::optional<LogEnd> known_end) REQUIRES(mutex_);
+  Status put_log_aside(const std::string& why) REQUIRES(mutex_);
+  Status rebuild_control() REQUIRES(mutex_);
+  Status control_from_log() REQUIRES(mutex_);
+  Status log_meets_files() REQUIRES(mutex_);
 
   // -- apply (database_apply.cc)
   struct Change;
@@ -451,6 +458,7 @@ class Database {
   bool is_replica_ GUARDED_BY(mutex_) = false;
   bool started_ GUARDED_BY(mutex_) = false;
   bool fenced_off_ GUARDED_BY(mutex_) = false;
+  bool control_rebuilt_ GUARDED_BY(mutex_) = false;  // from the log, which does not say in which role it was written
   uint64_t boot_hash_ = 0;
   Epoch epoch_ GUARDED_BY(mutex_);
   std::unique_ptr<Control> control_ GUARDED_BY(mutex_);

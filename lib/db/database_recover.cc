@@ -25,6 +25,7 @@ Status Database::start_primary(Epoch epoch) {
   epoch_ = control_->state().current.position.epoch;
   TRY(recover_files());
   const bool rollback_mode = TRY(in_rollback_mode());
+  TRY(log_meets_files());
   if (log_->last() && control_->state().current.position.before(log_->last()->position)) {
     // The log decides: what it has beyond the files is brought into them (a power cut took the WAL's end).
     TRY(redo_offline());
@@ -46,11 +47,18 @@ Status Database::start_replica() {
   if (started_) return {};
   is_replica_ = false;  // leftovers of a time as a primary are captured first
   epoch_ = control_->state().current.position.epoch;
+  if (control_rebuilt_) {
+    // What the log does not know is no transaction of a replica's.
+    ControlState state = control_->state();
+    state.was_replica = true;
+    control_->store(state);
+  }
   Status recovered = recover_files();
   if (!recovered.ok()) {
     if (recovered.error().code() != ErrorCode::kDiverged) return recovered;
     TRY(stand_apart_locked(recovered.error().message()));
   }
+  TRY(log_meets_files());
   is_replica_ = true;
   if (control_->state().current.size_pages != 0) TRY(make_wal_mode());
   advance(control_->state().current);
@@ -71,10 +79,10 @@ Status Database::ensure_replica() {
 }
 
 Status Database::recover_files() {
-  const bool same_boot = control_->existed() && control_->state().boot == boot_hash_;
+  bool same_boot = control_->existed() && control_->state().boot == boot_hash_;
   TRY(discard_unfinished_copy());
   TRY(finish_planned_file_change());
-  if (same_boot) TRY(sums_follow_log());
+  if (same_boot) same_boot = TRY(sums_follow_log());
   if (TRY(env_.files.exists(paths_.journal()))) {
     bool recovered = same_boot && !control_->state().was_replica && TRY(recover_interrupted());
     if (!recovered) TRY(play_back_hot_journal());
@@ -90,7 +98,7 @@ Status Database::recover_files() {
                      std::to_string(current.size_pages) + " pages: put the file back, or remove " + paths_.meta() +
                      " to forget it");
   }
-  const bool trusted = same_boot || at_rest_as_noted();
+  const bool trusted = (same_boot || at_rest_as_noted()) && sums_->found_pages() >= current.size_pages;
   if (current.size_pages != 0 && control_->state().was_replica) {
     // A file that is not as a clean stop left it was written by somebody else, who may have checkpointed and removed
     // his WAL, so that the WAL's end tells nothing.
@@ -126,12 +134,14 @@ Status Database::finish_planned_file_change() {
   return {};
 }
 
-// Brings page sums and control up to the log's end: a SIGKILL may have come between the log and them.
-Status Database::sums_follow_log() {
-  if (!log_->last() || log_->last()->position == control_->state().current.position) return {};
-  if (control_->state().was_replica) return {};  // there the files may be behind the log
+// Brings page sums and control up to the log's end: a SIGKILL may have come between the log and them. False: the
+// log does not know control's position, so the content must decide.
+Result<bool> Database::sums_follow_log() {
+  if (!log_->last() || log_->last()->position == control_->state().current.position) return true;
+  if (control_->state().was_replica) return true;  // there the files may be behind the log
   Result<std::unique_ptr<LogCursor>> cursor = log_->read_after(control_->state().current.position);
   if (!cursor.ok()) {
+    if (cursor.error().code() == ErrorCode::kNotFound) return false;
     return cursor.error().with_context("the change log does not continue the control file's position");
   }
   while (TRY(cursor.value()->next())) {
@@ -144,7 +154,7 @@ Status Database::sums_follow_log() {
                          WalAnchor::load(cursor.value()->info().note.data())},
             reader.header().page_size);
   }
-  return {};
+  return true;
 }
 
 // Enters the page hashes of one record.

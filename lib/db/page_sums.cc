@@ -15,6 +15,7 @@ Result<std::unique_ptr<PageSums>> PageSums::open(FileSystem& files, const std::s
   uint64_t pages = std::max<uint64_t>(info.size_bytes / 8, kCapacityMin);
   TRY(sums->map(static_cast<Pgno>(std::min<uint64_t>(pages, 0xfffffffe))));
   sums->highest_ = sums->capacity_;
+  sums->found_pages_ = static_cast<Pgno>(std::min<uint64_t>(info.size_bytes / 8, sums->capacity_));
   return sums;
 }
 

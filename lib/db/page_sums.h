@@ -20,6 +20,8 @@ class PageSums {
   Checksum get(Pgno pgno) const {
     return pgno == 0 || pgno > capacity_ ? Checksum{} : Checksum{load_le64(at(pgno))};
   }
+  // How many pages the file had room for when it was opened: with fewer than the database has, it was lost.
+  Pgno found_pages() const { return found_pages_; }
   // Makes room for pages 1 … size_pages. set() needs it.
   Status reserve(Pgno size_pages);
   void set(Pgno pgno, Checksum hash);
@@ -35,6 +37,7 @@ class PageSums {
   std::unique_ptr<File> file_;
   std::unique_ptr<Mapping> mapping_;
   Pgno capacity_ = 0;
+  Pgno found_pages_ = 0;
   Pgno highest_ = 0;  // no page above it is set
 };
 

@@ -17,6 +17,14 @@ class DatabaseLogHold final : public LogHold {
   uint64_t key_;
 };
 
+// Nothing: a database without a transaction, which replicas need not know. One that is not ready is there whatever it
+// says of itself.
+std::optional<PrimaryDatabase> describe(const DatabaseInfo& info) {
+  const bool readable = info.state == DatabaseState::kReady;
+  if (readable && (info.id.value == 0 || info.position.txid.value == 0)) return std::nullopt;
+  return PrimaryDatabase{.name = info.name, .id = info.id, .position = info.position, .readable = readable};
+}
+
 }  // namespace
 
 std::shared_ptr<const CommitBatch> PrimaryRole::batch_of(CapturedBatch captured) {
@@ -46,10 +54,14 @@ bool PrimaryRole::is_primary(std::string* primary_url) {
 std::vector<PrimaryDatabase> PrimaryRole::databases() {
   std::vector<PrimaryDatabase> databases;
   for (const std::shared_ptr<Database>& database : store_.all()) {
-    DatabaseInfo info = database->info();
-    if (info.id.value != 0 && info.position.txid.value != 0) databases.push_back({info.name, info.id, info.position});
+    if (std::optional<PrimaryDatabase> known = describe(database->info())) databases.push_back(*known);
   }
   return databases;
+}
+
+std::optional<PrimaryDatabase> PrimaryRole::database(const std::string& name) {
+  std::shared_ptr<Database> database = store_.find(name);
+  return database ? describe(database->info()) : std::nullopt;
 }
 
 std::unique_ptr<LogHold> PrimaryRole::hold_log(const std::string& name, DatabaseId, TxId after) {
@@ -69,7 +81,12 @@ void PrimaryRole::open_feed(const std::string& name, DatabaseId id, const Positi
 
 void PrimaryRole::start_snapshot(const std::string& name, bool compares, SnapshotDone done) {
   std::shared_ptr<Database> database = store_.find(name);
-  if (!database || database->info().position.txid.value == 0) {
+  std::optional<PrimaryDatabase> known = database ? describe(database->info()) : std::nullopt;
+  if (known && !known->readable) {
+    threads_.loop.post([done, name] { done(Error(ErrorCode::kBusy, "'" + name + "' cannot be read now")); });
+    return;
+  }
+  if (!known) {
     threads_.loop.post([done, name] { done(Error(ErrorCode::kNotFound, "no database '" + name + "'")); });
     return;
   }

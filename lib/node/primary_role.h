@@ -34,6 +34,7 @@ class PrimaryRole final : public PrimaryHost {
   NodeIdentity identity() override;
   bool is_primary(std::string* primary_url) override;
   std::vector<PrimaryDatabase> databases() override;
+  std::optional<PrimaryDatabase> database(const std::string& name) override;
   std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) override;
   void open_feed(const std::string& name, DatabaseId id, const Position& position, FeedDone done) override;
   void start_snapshot(const std::string& name, bool compares, SnapshotDone done) override;

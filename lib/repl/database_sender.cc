@@ -8,7 +8,11 @@ using wire::SnapshotReason;
 
 DatabaseSender::DatabaseSender(SenderContext& context, const PrimaryDatabase& database,
                                const wire::DatabaseHeld* held)
-    : context_(context), name_(database.name), id_(database.id), latest_(database.position) {
+    : context_(context),
+      name_(database.name),
+      id_(database.id),
+      readable_(database.readable),
+      latest_(database.position) {
   if (!held) return;
   held_id_ = held->id;
   sent_ = held->position;
@@ -16,6 +20,7 @@ DatabaseSender::DatabaseSender(SenderContext& context, const PrimaryDatabase& da
 
 const char* DatabaseSender::state_name() const {
   switch (state_) {
+    case State::kAwaited: return "awaited";
     case State::kOpening: return "opening";
     case State::kReading: return "catching-up";
     case State::kLive: return "live";
@@ -29,6 +34,12 @@ const char* DatabaseSender::state_name() const {
 }
 
 void DatabaseSender::begin() {
+  if (!readable_) {
+    context_.log().warning("a database cannot be read now; replicas wait for it").kv("database", name_);
+    state_ = State::kAwaited;
+    retry_at_ms_ = context_.now_ms() + context_.retry_ms();
+    return;
+  }
   bool has_nothing = held_id_.value == 0 && sent_ == Position{};
   if (!has_nothing && held_id_ != id_) {
     snapshot_reason_ = SnapshotReason::kAnotherDatabase;
@@ -41,6 +52,31 @@ void DatabaseSender::begin() {
   received_ = sent_.txid;
   announce(DatabaseHow::kContinue);
   state_ = State::kLive;
+}
+
+void DatabaseSender::look_for_database() {
+  std::optional<PrimaryDatabase> found = context_.host().database(name_);
+  if (found && !found->readable) {
+    retry_at_ms_ = context_.now_ms() + context_.retry_ms();
+    return;
+  }
+  if (!found) {
+    const bool has_nothing = held_id_.value == 0 && sent_ == Position{};
+    if (!has_nothing) return say_unknown();
+    state_ = State::kOver;
+    return;
+  }
+  readable_ = true;
+  id_ = found->id;
+  latest_ = found->position;
+  begin();
+}
+
+void DatabaseSender::say_unknown() {
+  announce(DatabaseHow::kUnknown);
+  context_.give_back_index(index_);
+  index_ = 0;
+  state_ = State::kOver;
 }
 
 void DatabaseSender::go(State state) {
@@ -73,6 +109,7 @@ void DatabaseSender::take_turn() {
       return host.start_snapshot(name_, compares_, step(&DatabaseSender::snapshot_started));
     case State::kSnapshot:
       return snapshot_->read(wire::kSnapshotPieceMax, step(&DatabaseSender::snapshot_read));
+    case State::kAwaited:
     case State::kLive:
     case State::kComparing:
     case State::kWaiting:
@@ -121,7 +158,9 @@ void DatabaseSender::fail(const Error& error) {
 }
 
 void DatabaseSender::tick() {
-  if (state_ != State::kWaiting || context_.now_ms() < retry_at_ms_) return;
+  const bool waits = state_ == State::kWaiting || state_ == State::kAwaited;
+  if (!waits || context_.now_ms() < retry_at_ms_) return;
+  if (state_ == State::kAwaited) return look_for_database();
   go(needs_snapshot_ ? State::kStartingSnapshot : State::kOpening);
 }
 
@@ -179,11 +218,7 @@ void DatabaseSender::read(Result<FeedChunk> chunk) {
 void DatabaseSender::snapshot_started(Result<SnapshotStart> start) {
   if (!start.ok()) {
     if (start.error().code() != ErrorCode::kNotFound) return fail(start.error());
-    announce(DatabaseHow::kUnknown);
-    context_.give_back_index(index_);
-    index_ = 0;
-    state_ = State::kOver;
-    return;
+    return say_unknown();
   }
   SnapshotStart& s = start.value();
   id_ = held_id_ = s.id;
@@ -311,6 +346,7 @@ void DatabaseSender::send_record(const std::shared_ptr<const CommitBatch>& batch
 }
 
 void DatabaseSender::committed(const std::shared_ptr<const CommitBatch>& batch) {
+  if (state_ == State::kAwaited) return look_for_database();  // it can be read now
   if (latest_.before(batch->after)) {
     latest_ = batch->after;
     changed_ = true;

@@ -48,9 +48,10 @@ class DatabaseSender {
  public:
   static constexpr size_t kReadBytes = 256u << 10;
 
-  enum class State { kOpening, kReading, kLive, kStartingSnapshot, kSnapshot, kComparing, kWaiting, kOver };
+  enum class State { kAwaited, kOpening, kReading, kLive, kStartingSnapshot, kSnapshot, kComparing, kWaiting, kOver };
 
-  // `held` is what the replica has under this name; null: nothing.
+  // `held` is what the replica has under this name; null: nothing. A database that cannot be read now is
+  // waited for, and the replica hears nothing of it until then.
   DatabaseSender(SenderContext& context, const PrimaryDatabase& database,
                  const wire::DatabaseHeld* held);
   DatabaseSender(const DatabaseSender&) = delete;
@@ -67,6 +68,9 @@ class DatabaseSender {
   void tick();
   // Tells the replica that this stream is over.
   void end(wire::EndReason reason, const std::string& text);
+
+  // Waits for the database to be readable: even its id may not be known.
+  bool awaits_database() const { return state_ == State::kAwaited; }
 
   const std::string& name() const { return name_; }
   DatabaseId id() const { return id_; }
@@ -92,6 +96,8 @@ class DatabaseSender {
   void snapshot_started(Result<SnapshotStart> start);
   void snapshot_read(Result<SnapshotChunk> chunk);
 
+  void look_for_database();
+  void say_unknown();
   void go(State state);
   void announce(wire::DatabaseHow how);
   void snapshot_instead(const Error& why);
@@ -107,6 +113,7 @@ class DatabaseSender {
   std::string name_;
   DatabaseId id_;
   DatabaseId held_id_;
+  bool readable_;
   State state_ = State::kOpening;
   uint32_t index_ = 0;
   Position sent_;         // after the last whole record; before the first, where the replica stands

@@ -9,6 +9,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,9 @@ struct PrimaryDatabase {
   std::string name;
   DatabaseId id;
   Position position;  // zero: no transaction yet
+  // False: it is here, but cannot be read now (it is being opened, fenced, stopped). Replicas keep what
+  // they have of it, and nothing else is said: id and position may not be known.
+  bool readable = true;
 };
 
 // Records that have just been appended to a database's log, in order, without a gap.
@@ -135,6 +139,8 @@ class PrimaryHost {
   // All databases, as of now: from memory. Every change after this call must be told to the
   // sessions (PrimarySession::committed); telling what is in here already is harmless.
   virtual std::vector<PrimaryDatabase> databases() = 0;
+  // One of them; nothing: there is no such database. From memory.
+  virtual std::optional<PrimaryDatabase> database(const std::string& name) = 0;
 
   // From memory; asked for before open_feed or start_snapshot, so that nothing is trimmed in
   // between. May be null where the database is gone.

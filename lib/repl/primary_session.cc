@@ -239,6 +239,7 @@ void PrimarySession::committed(const std::string& name, DatabaseId id,
   auto found = senders_.find(name);
   if (found != senders_.end()) {
     DatabaseSender& sender = *found->second;
+    if (sender.awaits_database()) return sender.committed(batch);
     if (sender.id() == id && sender.state() != DatabaseSender::State::kOver) {
       return sender.committed(batch);
     }

@@ -338,9 +338,18 @@ std::vector<PrimaryDatabase> TestPrimary::databases() {
   MutexLock lock(mutex_);
   std::vector<PrimaryDatabase> out;
   for (const auto& [name, db] : databases_) {
-    if (!db.dropped) out.push_back({.name = name, .id = db.id, .position = db.position});
+    if (db.dropped) continue;
+    out.push_back({.name = name, .id = db.id, .position = db.position, .readable = readable});
+    if (!readable) out.back().id = DatabaseId{};
   }
   return out;
+}
+
+std::optional<PrimaryDatabase> TestPrimary::database(const std::string& name) {
+  for (const PrimaryDatabase& database : databases()) {
+    if (database.name == name) return database;
+  }
+  return std::nullopt;
 }
 
 std::unique_ptr<LogHold> TestPrimary::hold_log(const std::string&, DatabaseId, TxId) {

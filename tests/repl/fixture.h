@@ -118,12 +118,14 @@ class TestPrimary final : public PrimaryHost {
   std::vector<SumsQuestion> questions;
   std::vector<std::vector<Checksum>> answers;  // once a replica has the snapshot
   std::atomic<bool> fail_feeds{false};
+  std::atomic<bool> readable{true};  // all databases
   std::atomic<uint64_t> epoch_seen{0};
   std::atomic<uint64_t> held_through{0};  // the last advance() of any hold
 
   NodeIdentity identity() override;
   bool is_primary(std::string* primary_url) override;
   std::vector<PrimaryDatabase> databases() override;
+  std::optional<PrimaryDatabase> database(const std::string& name) override;
   std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) override;
   void open_feed(const std::string& name, DatabaseId id, const Position& position,
                  FeedDone done) override;

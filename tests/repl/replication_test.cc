@@ -289,6 +289,30 @@ TEST_CASE(
   CHECK(replica.wait_position("a.db", primary.commit("a.db")));
 }
 
+TEST_CASE("a database that the primary cannot read now is kept, and continues when it can") {
+  TempDir dir;
+  TestPrimaryOptions options;
+  options.session.times = quick_times();
+  TestPrimary primary(dir.path(), options);
+  TestReplica replica(quick_replica());
+  Position before = primary.commit("a.db");
+  replica.follow(primary.address());
+  REQUIRE(replica.wait_position("a.db", before));
+  primary.readable = false;
+  replica.disconnect();
+  REQUIRE(replica.wait([&] { return replica.sessions == 2; }));
+  int snapshots = primary.snapshots;
+  REQUIRE(primary.wait_replicas(1));
+  const std::vector<ReplicaStatus> status = primary.status();
+  REQUIRE(find(status[0], "a.db"));
+  CHECK(find(status[0], "a.db")->state == std::string("awaited"));
+  primary.readable = true;
+  Position last = primary.commit("a.db");
+  REQUIRE(replica.wait_position("a.db", last));
+  CHECK(replica.unknown.empty());
+  CHECK(primary.snapshots == snapshots);
+}
+
 TEST_CASE(
     "databases appear, are dropped, come again under another id, and unknown ones are named") {
   TempDir dir;

@@ -123,3 +123,40 @@ TEST_CASE("a start waits for a killed predecessor that still holds the data dire
   ::close(holder);
   cluster.wait_until_up(0, kSoon);
 }
+
+TEST_CASE("status says that a node is starting until its mount serves") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  App app = cluster.open(0, "db");
+  app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(x)");
+  app.sql(
+      "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 20000) "
+      "INSERT INTO t SELECT randomblob(1000) FROM c");
+  app.close();
+  cluster.stop(0);
+  // Of another boot: the start hashes the whole database.
+  std::filesystem::remove(cluster.node(0).data() + "/meta/db/control");
+  cluster.launch(0);
+  size_t starting = 0;
+  for (Deadline deadline(kSoon); !deadline.passed();) {
+    bool mounted = !mounts_below(cluster.directory()).empty();
+    SpawnOptions options;
+    options.argv = {getenv("LITEFS_BIN"), "status", "-data", cluster.node(0).data()};
+    auto status = Process::spawn(options);
+    std::string text = status->read_all(kSoon);
+    int code = status->join(kSoon).code;
+    if (code == 0) {
+      CHECK(!mounts_below(cluster.directory()).empty());
+      CHECK(text.find("node0 is the primary") == 0);
+      break;
+    }
+    if (code == 3) {
+      CHECK(text.find("node0 is starting") == 0);
+      starting++;
+    } else {
+      CHECK(code == 1);
+      CHECK_FALSE(mounted);
+    }
+  }
+  CHECK(starting > 0);
+}
