@@ -6,12 +6,20 @@ namespace litefs {
 namespace {
 
 constexpr auto kNotificationMax = std::chrono::seconds(5);
+// The same refusal within this time is logged once.
+constexpr auto kSameRefusal = std::chrono::seconds(1);
 constexpr const char* kPrimaryFile = ".primary";
 constexpr const char* kLagFile = ".lag";
 constexpr const char* kPositionSuffix = "-pos";
 
 std::string database_of_position_file(const std::string& name) {
   return name.substr(0, name.size() - std::string(kPositionSuffix).size());
+}
+
+// What a stopped database had before says nothing of what its files hold.
+bool has_position(Database& database) {
+  const DatabaseInfo info = database.info();
+  return info.size_pages != 0 && info.state != DatabaseState::kStopped;
 }
 
 }  // namespace
@@ -32,7 +40,18 @@ bool DatabaseHooks::replica_is_read_only() const {
 
 // Logs what an application is refused, as all it sees is an errno.
 Status DatabaseHooks::refused(const FileName& file, Status status) {
-  if (!status.ok()) log_.warning("request refused").kv("file", file.text()).error(status.error());
+  if (status.ok()) return status;
+  {
+    // SQLite asks three times, for writing, for reading, and to say what is wrong.
+    const std::string what = file.text() + ": " + status.error().message();
+    const auto now = std::chrono::steady_clock::now();
+    MutexLock lock(mutex_);
+    const bool again = what == last_refusal_ && now - last_refused_ < kSameRefusal;
+    last_refusal_ = what;
+    last_refused_ = now;
+    if (again) return status;
+  }
+  log_.warning("request refused").kv("file", file.text()).error(status.error());
   return status;
 }
 
@@ -249,7 +268,10 @@ Status DatabaseHooks::before_unlink(const FileName& file) {
   if (!database) return refused(file, why);
   if (!node_.is_primary()) return refused(file, Error(ErrorCode::kReadOnly, "this node is a replica"));
   switch (file.kind) {
-    case FileKind::kDatabase: return refused(file, database->drop());
+    case FileKind::kDatabase: {
+      const bool stopped = database->info().state == DatabaseState::kStopped;
+      return refused(file, stopped ? database->drop_stopped() : database->drop());
+    }
     case FileKind::kWal: return refused(file, database->before_wal_unlink());
     case FileKind::kShm: return refused(file, database->drain(true));
     case FileKind::kJournal: return refused(file, database->capture_file());
@@ -328,7 +350,7 @@ Result<std::optional<std::string>> DatabaseHooks::virtual_file(const std::string
     return lag_ms ? std::optional<std::string>(std::to_string(*lag_ms) + "\n") : std::optional<std::string>();
   }
   std::shared_ptr<Database> database = node_.store().find(database_of_position_file(name));
-  if (!database || !database->exists()) return std::optional<std::string>();
+  if (!database || !has_position(*database)) return std::optional<std::string>();
   // Who asks right after a commit gets the position of that commit.
   if (node_.is_primary()) TRY(database->drain(false));
   return std::optional<std::string>(position_text(database->position()) + "\n");
@@ -340,7 +362,7 @@ std::vector<std::string> DatabaseHooks::virtual_names() {
   if (node_.lag_ms()) names.push_back(kLagFile);
   for (const std::shared_ptr<Database>& database : node_.store().all()) {
     const std::string& name = database->name();
-    if (name.find('/') == std::string::npos && database->exists()) names.push_back(name + kPositionSuffix);
+    if (name.find('/') == std::string::npos && has_position(*database)) names.push_back(name + kPositionSuffix);
   }
   return names;
 }

@@ -1,8 +1,10 @@
 // What the mount's requests mean to a node's databases (FUSE.md's table), and what the node asks of the mount.
 //
-// Keeps no replicated state: only the opens that wait for a database to become readable, and the copies on their way in. Thread rule: any thread.
+// Keeps no replicated state: only the opens that wait for a database to become readable, the copies on their way in, and
+// what was refused last. Thread rule: any thread.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
@@ -66,6 +68,8 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
   CopiesIn copies_;
   Mutex mutex_;
   std::map<std::string, std::vector<std::function<void(Status)>>> waiting_ GUARDED_BY(mutex_);  // by database
+  std::string last_refusal_ GUARDED_BY(mutex_);
+  std::chrono::steady_clock::time_point last_refused_ GUARDED_BY(mutex_);
 };
 
 }  // namespace litefs

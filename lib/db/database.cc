@@ -121,7 +121,14 @@ Status Database::usable() {
 }
 
 Error Database::stop_with(Error error) {
-  env_.log.error("database stopped; restart the node to recover it").kv("database", name()).error(error);
+  const char* what = started_ ? "database stopped; starting the node again recovers it"
+                              : "database stopped: it cannot be opened; put its files right and start the node again, or "
+                                "delete it on the primary's mount";
+  env_.log.error(what)
+      .kv("database", name())
+      .error(error)
+      .kv("file", paths_.database())
+      .kv("own_files", paths_.meta());
   set_state(DatabaseState::kStopped, error.message());
   return error;
 }

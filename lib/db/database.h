@@ -203,6 +203,9 @@ class Database {
   Status before_database_sync();
   // The application deletes the database: a drop record, then the files' own removal is the caller's.
   Status drop();
+  // The same for one that is stopped: whatever its files hold, the drop record follows what its log has. Afterwards the
+  // database is ready to be made anew. kIo: not even its log can be opened; the message says what to remove.
+  Status drop_stopped();
   void removed();  // its file is gone
   // -wal is about to be unlinked. kBusy while it holds committed pages that are not in the database file: only
   // SQLite's own last close removes it safely.
@@ -400,6 +403,8 @@ class Database {
   Status rebuild_control() REQUIRES(mutex_);
   Status control_from_log() REQUIRES(mutex_);
   Status log_meets_files() REQUIRES(mutex_);
+  Status salvage(const std::string& why) REQUIRES(mutex_);
+  Status record_drop(const Position& position) REQUIRES(mutex_);
 
   // -- apply (database_apply.cc)
   struct Change;
@@ -461,6 +466,7 @@ class Database {
   bool control_rebuilt_ GUARDED_BY(mutex_) = false;  // from the log, which does not say in which role it was written
   uint64_t boot_hash_ = 0;
   Epoch epoch_ GUARDED_BY(mutex_);
+  Epoch start_epoch_ GUARDED_BY(mutex_);  // of start_primary(), which may have failed
   std::unique_ptr<Control> control_ GUARDED_BY(mutex_);
   std::unique_ptr<PageSums> sums_ GUARDED_BY(mutex_);
   std::unique_ptr<ChangeLog> log_ GUARDED_BY(mutex_);

@@ -21,6 +21,7 @@ Status Database::start_primary(Epoch epoch) {
   CHECK(fenced_off_);
   if (started_) return {};
   is_replica_ = false;
+  start_epoch_ = epoch;
   // What was committed before this start belongs to the epoch in which it was written.
   epoch_ = control_->state().current.position.epoch;
   TRY(recover_files());
@@ -55,8 +56,14 @@ Status Database::start_replica() {
   }
   Status recovered = recover_files();
   if (!recovered.ok()) {
-    if (recovered.error().code() != ErrorCode::kDiverged) return recovered;
-    TRY(stand_apart_locked(recovered.error().message()));
+    const ErrorCode code = recovered.error().code();
+    if (code == ErrorCode::kNotFound || code == ErrorCode::kCorrupt || code == ErrorCode::kInvalid) {
+      TRY(salvage(recovered.error().message()));
+    } else if (code == ErrorCode::kDiverged) {
+      TRY(stand_apart_locked(recovered.error().message()));
+    } else {
+      return recovered;
+    }
   }
   TRY(log_meets_files());
   is_replica_ = true;
@@ -96,7 +103,7 @@ Status Database::recover_files() {
     return Error(ErrorCode::kNotFound,
                  paths_.database() + " is gone, but its change log ends with a database of " +
                      std::to_string(current.size_pages) + " pages: put the file back, or remove " + paths_.meta() +
-                     " to forget it");
+                     " to forget it, and start the node again");
   }
   const bool trusted = (same_boot || at_rest_as_noted()) && sums_->found_pages() >= current.size_pages;
   if (current.size_pages != 0 && control_->state().was_replica) {

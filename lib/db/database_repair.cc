@@ -4,6 +4,8 @@
 //
 // A history that begins anew cannot be taken for the old one: a position's checksum is that of its content, and a
 // database whose log and control are both gone gets another id.
+#include <algorithm>
+
 #include "db/database.h"
 
 namespace litefs {
@@ -75,6 +77,89 @@ Status Database::log_meets_files() {
   if (cursor.error().code() != ErrorCode::kNotFound) return cursor.error();
   return put_log_aside("it ends at " + position_text(log_->last()->position) + ", and the files are at " +
                        position_text(current) + ", which is not in it");
+}
+
+// On a replica, where the files are gone or are no database: what there is goes to lost/ as it is, and the database
+// begins with nothing, so that the primary sends a copy.
+Status Database::salvage(const std::string& why) {
+  const std::string aside = paths_.lost() + "/files-" + hex16(env_.random.nonzero_u64());
+  const std::string file = paths_.database().substr(paths_.database().rfind('/') + 1);
+  TRY(env_.files.make_directories(aside));
+  for (const char* suffix : {"", "-wal", "-journal"}) {
+    Status moved = env_.files.rename(paths_.database() + suffix, aside + "/" + file + suffix);
+    if (!moved.ok() && moved.error().code() != ErrorCode::kNotFound) return moved;
+  }
+  TRY(env_.files.rename(paths_.log(), aside + "/log"));
+  for (const std::string& directory : {aside, paths_.lost(), paths_.meta(), directory_of(paths_.database())}) {
+    TRY(env_.files.sync_directory(directory));
+  }
+  env_.log.error("the database cannot be opened; its files are put aside, and a copy will come from the primary")
+      .kv("database", name())
+      .kv("why", why)
+      .kv("directory", aside);
+  apply_cursor_.reset();
+  file_.reset();
+  tail_->forget();
+  TRY(open_log(std::nullopt));
+  sums_->shrink(0);
+  advance(ControlPoint());
+  return {};
+}
+
+Status Database::drop_stopped() {
+  MutexLock lock(mutex_);
+  if (!control_ || !sums_ || !log_ || start_epoch_.value == 0) {
+    return Error(ErrorCode::kIo, "'" + name() + "' cannot be deleted here: stop the node, and remove " + paths_.meta() +
+                                     " and " + paths_.database());
+  }
+  // What stopped it may have left the log refusing to write.
+  TRY(open_log(std::nullopt));
+  const Position position = log_->last() ? log_->last()->position : control_->state().current.position;
+  if (position.txid.value != 0) TRY(record_drop(position));
+  for (const char* suffix : {"-wal", "-shm", "-journal"}) {
+    Status removed = env_.files.remove(paths_.database() + suffix);
+    if (removed.ok()) env_.observer.file_removed(name() + suffix);
+    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+  }
+  tail_->forget();
+  tail_->set_anchor(WalAnchor());
+  tail_->set_index_in_use(false);
+  file_.reset();
+  epoch_ = start_epoch_;
+  started_ = true;
+  {
+    MutexLock status(status_mutex_);
+    info_.state = DatabaseState::kReady;
+    info_.detail = "";
+  }
+  env_.observer.changed(name());
+  env_.log.warning("stopped database deleted").kv("database", name()).kv("txid", control_->state().current.position.txid);
+  return {};
+}
+
+Status Database::record_drop(const Position& position) {
+  ControlState state = control_->state();
+  state.current = ControlPoint{position, std::max<Pgno>(1, state.current.size_pages), WalAnchor()};
+  control_->store(state);
+  begin_batch();
+  RecordHeader header;
+  header.flags = RecordHeader::kDrop;
+  header.database = state.id;
+  header.epoch = start_epoch_;
+  header.txid_first = header.txid_last = TxId{position.txid.value + 1};
+  header.wall_ms = env_.clock.wall_ms();
+  header.before = position.checksum;
+  header.origin = env_.node;
+  RecordEncoder encoder(codec_, header);
+  encoder.finish(Checksum{});
+  TRY(commit_record(encoder, header, Checksum{}, {}, WalAnchor(), false));
+  TRY(flush_batch());
+  TRY(log_->sync());
+  state = control_->state();
+  state.planned_kind = PlannedKind::kRemove;
+  state.planned = state.current;
+  control_->store(state);
+  return {};
 }
 
 }  // namespace litefs

@@ -125,6 +125,58 @@ TEST_CASE("a log that cannot be read is put aside") {
   pair.check_goes_on();
 }
 
+TEST_CASE("a replica whose files are gone or no database loads a copy by itself") {
+  Pair pair;
+  pair.cluster.stop(1);
+  SUBCASE("gone") {
+    for (const char* suffix : {"", "-wal", "-shm"}) fs::remove(pair.file(1).string() + suffix);
+  }
+  SUBCASE("no database") { overwrite(pair.file(1), std::string(8192, 'x')); }
+  SUBCASE("no database, and the control file lost") {
+    overwrite(pair.file(1), std::string(8192, 'x'));
+    fs::remove(pair.meta(1) / "control");
+  }
+  SUBCASE("another content") {
+    std::fstream file(pair.file(1), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(5000);
+    file << "damage";
+    file.close();
+    fs::remove(pair.file(1).string() + "-wal");  // all of it has been checkpointed
+    fs::remove(pair.meta(1) / "control");
+  }
+  pair.cluster.start_replica(1);
+  pair.check_goes_on();
+  CHECK(pair.lost(1).size() >= 1);
+}
+
+TEST_CASE("a stopped database says what to do, has no position, and can be deleted on the mount") {
+  Pair pair;
+  pair.cluster.stop(0);
+  overwrite(pair.file(0), std::string(8192, 'x'));
+  SUBCASE("by its content") {}
+  SUBCASE("by its content, without control") { fs::remove(pair.meta(0) / "control"); }
+  pair.cluster.start_primary();
+  CHECK(pair.cluster.status(0).find("a.db")->state == "stopped");
+  CHECK(pair.cluster.log_contains(0, "put its files right and start the node again, or delete it"));
+  CHECK(pair.cluster.log_contains(0, pair.file(0).string()));
+  CHECK_THROWS(pair.cluster.position(0, "a.db"));
+  CHECK(pair.cluster.run_app({"list", pair.cluster.node(0).mount()}).find("a.db-pos") ==
+        std::string::npos);
+  CHECK(pair.cluster.open(0, "a.db").try_sql("SELECT * FROM t").error != 0);
+  CHECK(pair.cluster.open(1, "a.db").value("SELECT count(*) FROM t") == "4");
+
+  pair.cluster.run_app({"remove", pair.cluster.node(0).path("a.db")});
+  for (Deadline deadline(kSoon); pair.cluster.status(1).find("a.db");) {
+    REQUIRE_FALSE(deadline.passed());
+  }
+  App app = pair.cluster.open(0, "a.db");
+  app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(x, y)");
+  app.close();
+  pair.check_goes_on("1");
+  pair.cluster.restart(0);
+  pair.check_goes_on("2");
+}
+
 TEST_CASE("a database that its primary cannot open stays on the replicas") {
   Pair pair;
   std::string before = pair.cluster.position(1, "a.db");
