@@ -1,33 +1,48 @@
 #include "fuse/exec.h"
 
-#include <spawn.h>
+#include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 
 #include "env/file.h"
+#include "fuse/descriptor.h"
 
 namespace litefs {
 namespace {
 
 constexpr std::chrono::seconds kKilledMax{10};
 
-class SpawnSettings {
- public:
-  SpawnSettings() {
-    CHECK_EQ(posix_spawn_file_actions_init(&actions), 0);
-    CHECK_EQ(posix_spawnattr_init(&attributes), 0);
-  }
-  ~SpawnSettings() {
-    posix_spawn_file_actions_destroy(&actions);
-    posix_spawnattr_destroy(&attributes);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
+// What the new process does before it becomes the application. After fork() in a process with threads, only
+// async-signal-safe calls: everything is prepared.
+struct ChildStart {
+  pid_t parent;
+  int report_fd;  // gets the errno of a failure; closed by exec
+  char* const* argv;
+  const rlimit* descriptors;
 
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
+  int run() const {
+    // The order closes the race: a parent that has died until now is no longer ours.
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) return errno;
+    if (getppid() != parent) return ECANCELED;
+    struct sigaction defaults = {};
+    defaults.sa_handler = SIG_DFL;
+    for (int signal : {SIGPIPE, SIGCHLD, SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) {
+      if (sigaction(signal, &defaults, nullptr) != 0) return errno;
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    if (sigprocmask(SIG_SETMASK, &none, nullptr) != 0) return errno;
+    // All of ours are close-on-exec; this is for those of libraries. An application that kept the FUSE device
+    // open would keep a dead mount from ever answering.
+    if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0) return errno;
+    if (descriptors && setrlimit(RLIMIT_NOFILE, descriptors) != 0) return errno;
+    execvp(argv[0], argv);
+    return errno;
+  }
 };
 
 class Supervisor {
@@ -43,7 +58,7 @@ class Supervisor {
         log_.info("exec skipped, this node is not a candidate").kv("program", program);
         continue;
       }
-      child_ = TRY(ChildProcess::start(commands[i].argv));
+      child_ = TRY(ChildProcess::start(commands[i].argv, supervision_.descriptors));
       log_.info("exec started").kv("program", program).kv("pid", child_->pid());
       int code = wait_for_child();
       log_.info("exec ended").kv("program", program).kv("exit_code", code);
@@ -131,31 +146,31 @@ class Supervisor {
 
 }  // namespace
 
-Result<std::unique_ptr<ChildProcess>> ChildProcess::start(const std::vector<std::string>& argv) {
+Result<std::unique_ptr<ChildProcess>> ChildProcess::start(const std::vector<std::string>& argv,
+                                                          const std::optional<rlimit>& descriptors) {
   CHECK(!argv.empty());
-  SpawnSettings settings;
-  // All of ours are close-on-exec; this is for those of libraries. An application that kept the FUSE device
-  // open would keep a dead mount from ever answering.
-  CHECK_EQ(posix_spawn_file_actions_addclosefrom_np(&settings.actions, STDERR_FILENO + 1), 0);
-  sigset_t none, defaults;
-  sigemptyset(&none);
-  sigemptyset(&defaults);
-  for (int signal : {SIGPIPE, SIGCHLD, SIGTERM, SIGINT, SIGUSR1, SIGUSR2}) {
-    sigaddset(&defaults, signal);
-  }
-  CHECK_EQ(posix_spawnattr_setsigmask(&settings.attributes, &none), 0);
-  CHECK_EQ(posix_spawnattr_setsigdefault(&settings.attributes, &defaults), 0);
-  CHECK_EQ(posix_spawnattr_setflags(&settings.attributes,
-                                    POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF),
-           0);
   std::vector<char*> pointers;
   for (const std::string& word : argv) pointers.push_back(const_cast<char*>(word.c_str()));
   pointers.push_back(nullptr);
-  pid_t pid;
-  int error = posix_spawnp(&pid, pointers[0], &settings.actions, &settings.attributes,
-                           pointers.data(), environ);
-  if (error != 0) return errno_error(error, "exec: run '" + argv[0] + "'");
-  return std::unique_ptr<ChildProcess>(new ChildProcess(pid));
+  int report[2];
+  if (pipe2(report, O_CLOEXEC) != 0) return errno_error(errno, "exec: run '" + argv[0] + "'");
+  Descriptor from(report[0]), to(report[1]);
+  const ChildStart start{getpid(), to.get(), pointers.data(), descriptors ? &*descriptors : nullptr};
+  const pid_t pid = fork();
+  if (pid < 0) return errno_error(errno, "exec: run '" + argv[0] + "'");
+  if (pid == 0) {
+    const int failed = start.run();
+    const ssize_t said = write(start.report_fd, &failed, sizeof failed);
+    _exit(said == sizeof failed ? 127 : 126);
+  }
+  to.reset();
+  int error = 0;
+  ssize_t n;
+  do n = read(from.get(), &error, sizeof error);
+  while (n < 0 && errno == EINTR);
+  if (n == 0) return std::unique_ptr<ChildProcess>(new ChildProcess(pid));  // exec has closed the pipe
+  waitpid(pid, nullptr, 0);
+  return errno_error(n < 0 ? errno : error, "exec: run '" + argv[0] + "'");
 }
 
 std::optional<int> ChildProcess::exit_code() {

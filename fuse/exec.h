@@ -3,9 +3,11 @@
 // It gets litefs's environment, working directory, standard streams and process group, no other descriptor of
 // litefs, no blocked signal, and the default effect of each signal that litefs has changed. It is in the same
 // process group so that it can read from the terminal; a signal that the terminal sends therefore reaches it by
-// itself and is not forwarded. Thread rule: the main thread.
+// itself and is not forwarded. When litefs dies without having ended it (SIGKILL), the kernel sends it SIGTERM. Thread
+// rule: the main thread, as that signal comes when the thread ends that started it.
 #pragma once
 
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include <chrono>
@@ -24,8 +26,10 @@ namespace litefs {
 
 class ChildProcess {
  public:
-  // Searches PATH for argv[0]. kNotFound, kReadOnly (no permission) or kIo when it cannot be run.
-  static Result<std::unique_ptr<ChildProcess>> start(const std::vector<std::string>& argv);
+  // Searches PATH for argv[0]. kNotFound, kReadOnly (no permission) or kIo when it cannot be run. `descriptors`: its
+  // limit of open files, where that is not to be ours.
+  static Result<std::unique_ptr<ChildProcess>> start(const std::vector<std::string>& argv,
+                                                     const std::optional<rlimit>& descriptors = {});
   // A child that has not ended goes on by itself.
   ~ChildProcess() = default;
   ChildProcess(const ChildProcess&) = delete;
@@ -53,6 +57,7 @@ struct Supervision {
   // Asked after each Signals::wake(): whether the node has failed, so that the application must stop.
   std::function<bool()> node_failed;
   std::chrono::milliseconds stop_max = kChildStopMax;
+  std::optional<rlimit> descriptors = std::nullopt;  // of the application
 };
 
 // Runs the commands in order; each but the last must end with 0 before the next one starts. While one runs,

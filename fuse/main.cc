@@ -24,6 +24,7 @@ Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
   std::unique_ptr<FileSystem> files = posix_file_system();
   std::unique_ptr<Clock> clock = system_clock();
   std::unique_ptr<Random> random = system_random();
+  const rlimit descriptors = TRY(open_files_limit());
   MountPointState on_mount_point;
   {
     // Only looked at: a dead mount stays until the new one stands (mount_point.h says why).
@@ -64,6 +65,7 @@ Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
     log.warning("starting the application before every database can be read");
   }
   Supervision supervision{options.exec, options.candidate, [&] { return mount_ended.load(); }};
+  supervision.descriptors = descriptors;
   Result<int> exit_code = supervise(supervision, signals, log);
 
   if (mount_ended) log.error("the mount was taken away; stopping");

@@ -32,7 +32,8 @@ Error errno_error(int error, const std::string& what) {
     case EBUSY: code = ErrorCode::kBusy; break;
     default: break;
   }
-  return Error(code, what + ": " + errno_text(error));
+  const char* hint = error == EMFILE ? " in this process (its limit is the hard one of 'ulimit -Hn': raise that)" : "";
+  return Error(code, what + ": " + errno_text(error) + hint);
 }
 
 std::string directory_of(const std::string& path) {

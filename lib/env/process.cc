@@ -71,9 +71,14 @@ std::vector<ProcessName> processes_where(Holds holds) {
 
 }  // namespace
 
-Result<uint64_t> raise_open_files_max() {
-  struct rlimit limit;
+Result<rlimit> open_files_limit() {
+  rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno_error(errno, "asking how many files may be open");
+  return limit;
+}
+
+Result<uint64_t> raise_open_files_max() {
+  rlimit limit = TRY(open_files_limit());
   if (limit.rlim_cur < limit.rlim_max) {
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {

@@ -1,8 +1,9 @@
 // This process's limits, and who has files open: those of a mount whose daemon is gone, or any. Thread rule: any thread.
 #pragma once
 
-#include <cstdint>
+#include <sys/resource.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,9 @@
 
 namespace litefs {
 
+// How many files this process may have open now: before the limit is raised, what programs that it starts should have
+// (select() knows no descriptor above 1023).
+Result<rlimit> open_files_limit();
 // Raises the number of files that this process may have open to what the system allows it, and answers that. A node
 // holds some for each database (kFilesPerDatabase at most, while nobody uses it).
 Result<uint64_t> raise_open_files_max();

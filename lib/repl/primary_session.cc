@@ -99,11 +99,19 @@ Status PrimarySession::on_hello(const wire::Hello& hello) {
   } else if (hello.kind != wire::kKindReplication) {
     refuse(RefuseCode::kOther, "this node serves no such kind of stream", "");
   } else if (hello.cluster_id != 0 && hello.cluster_id != self.cluster_id) {
-    refuse(RefuseCode::kWrongCluster, "this node belongs to cluster " + hex16(self.cluster_id), "");
+    refuse(RefuseCode::kWrongCluster,
+           "the data of replica '" + hello.host_name + "' is of cluster " + hex16(hello.cluster_id) +
+               ", that of the primary '" + self.host_name + "' of cluster " + hex16(self.cluster_id) +
+               ": to join it, stop the replica, move its data.dir away and start it again",
+           "");
   } else if (hello.node == self.node) {
     refuse(RefuseCode::kOwnNode, "this is the same node, or a copy of its data directory", "");
   } else if (!host_.is_primary(&primary_url)) {
-    refuse(RefuseCode::kNotPrimary, "this node is not the primary", primary_url);
+    refuse(RefuseCode::kNotPrimary,
+           "node '" + self.host_name +
+               "' is not the primary: lease.advertise-url must be the primary's URL on every node" +
+               (primary_url.empty() ? "" : ", and it has " + primary_url),
+           primary_url);
   } else if (hello.epoch > self.epoch) {
     refuse(RefuseCode::kHigherEpoch,
            "this primary's epoch " + std::to_string(self.epoch.value) + " is over", "");

@@ -11,6 +11,7 @@
 #include <sstream>
 #include <thread>
 
+#include "env/process.h"
 #include "test.h"
 
 namespace litefs {
@@ -116,7 +117,42 @@ class Run {
   std::atomic<bool> ended_ = false;
 };
 
+// A command, run by a process of its own that is then killed.
+void run_in_killed_litefs(const std::string& script, const ReadyPipe& ready) {
+  pid_t litefs = fork();
+  REQUIRE(litefs >= 0);
+  if (litefs == 0) {
+    if (!ChildProcess::start({"sh", "-c", script}).ok()) _exit(1);
+    for (;;) pause();
+  }
+  ready.wait();
+  CHECK(kill(litefs, SIGKILL) == 0);
+  CHECK(waitpid(litefs, nullptr, 0) == litefs);
+}
+
 void send(int signal) { REQUIRE(kill(getpid(), signal) == 0); }
+
+TEST_CASE("a command gets SIGTERM when litefs is killed") {
+  test::TempDir dir;
+  ReadyPipe ready(dir.file("ready"));
+  ReadyPipe ended(dir.file("ended"));
+  run_in_killed_litefs("trap 'echo > " + ended.path() + "; exit' TERM; echo > " + ready.path() +
+                           "; while :; do sleep 0.01; done",
+                       ready);
+  ended.wait();
+}
+
+TEST_CASE("a command has the limit of open files that litefs was started with") {
+  rlimit before = open_files_limit().value();
+  rlimit lower{77, before.rlim_max};
+  test::TempDir dir;
+  auto child = ChildProcess::start({"sh", "-c", "ulimit -n > " + dir.file("limit")}, lower).value();
+  CHECK(waitpid(child->pid(), nullptr, 0) == child->pid());
+  std::ifstream in(dir.file("limit"));
+  std::string limit;
+  in >> limit;
+  CHECK(limit == "77");
+}
 
 TEST_CASE("litefs ends with its application's exit code") {
   Run ended;

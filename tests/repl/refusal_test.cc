@@ -133,6 +133,12 @@ TEST_CASE("a primary refuses who does not belong to it, and says why") {
   wire::Refuse refuse = peer.refuse();
   CHECK(refuse.code == expected);
   CHECK_FALSE(refuse.text.empty());
+  if (expected == wire::RefuseCode::kWrongCluster) {
+    CHECK(refuse.text ==
+          "the data of replica 'raw' is of cluster 0000000000000008, that of the primary 'one' of "
+          "cluster 0000000000000007: to join it, stop the replica, move its data.dir away and start "
+          "it again");
+  }
   if (expected == wire::RefuseCode::kHigherEpoch) CHECK(primary.epoch_seen == 4);
 }
 
@@ -143,6 +149,9 @@ TEST_CASE("a node that is not primary names the one that is, and a replica hears
   replica.follow("http://" + primary.address() + "/");
   CHECK(replica.wait([&] { return replica.refuse.code == wire::RefuseCode::kNotPrimary; }));
   CHECK(replica.refuse.primary_url == "http://elsewhere:20202");
+  CHECK(replica.refuse.text ==
+        "node 'one' is not the primary: lease.advertise-url must be the primary's URL on every "
+        "node, and it has http://elsewhere:20202");
 }
 
 TEST_CASE("a replica does not follow a primary whose epoch is over, or of another cluster") {
