@@ -59,7 +59,6 @@ Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
   hooks->set_mount(mount.get());
   node->set_front_end(hooks.get());
   TRY(node->serve());
-  log.info("mounted").kv("mount", options.fuse_dir).kv("data", options.data_dir);
 
   if (!options.exec.empty() && !node->wait_readable(kReadableMax)) {
     log.warning("starting the application before every database can be read");

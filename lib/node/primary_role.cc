@@ -93,10 +93,6 @@ void PrimaryRole::start_snapshot(const std::string& name, bool compares, Snapsho
   start_snapshot_feed(threads_, std::move(database), compares, std::move(done));
 }
 
-void PrimaryRole::replica_joined(const NodeIdentity& replica) {
-  log_.info("replica connected").kv("node", replica.node).kv("hostname", replica.host_name);
-}
-
 void PrimaryRole::replica_left(const NodeIdentity& replica, const Status& why) {
   log_.info("replica gone").kv("node", replica.node).kv("hostname", replica.host_name).kv("why", why.ok() ? "it said goodbye" : why.error().message());
 }

@@ -38,7 +38,7 @@ class PrimaryRole final : public PrimaryHost {
   std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) override;
   void open_feed(const std::string& name, DatabaseId id, const Position& position, FeedDone done) override;
   void start_snapshot(const std::string& name, bool compares, SnapshotDone done) override;
-  void replica_joined(const NodeIdentity& replica) override;
+  void replica_joined(const NodeIdentity&) override {}  // the session has logged it
   void replica_left(const NodeIdentity& replica, const Status& why) override;
   void replica_acked(NodeId, const std::string&, TxId, TxId) override {}
   void higher_epoch_seen(Epoch epoch, NodeId seen_by) override;

@@ -124,6 +124,22 @@ TEST_CASE("a start waits for a killed predecessor that still holds the data dire
   cluster.wait_until_up(0, kSoon);
 }
 
+TEST_CASE("a start and a connection are each logged once") {
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  cluster.start_replica(1);
+  App app = cluster.open(0, "db");
+  app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(x, y)");
+  app.close();
+  cluster.wait_for_equal(kSoon);
+  for (const std::string event : {" mounted ", " replica connected "}) {
+    CAPTURE(event);
+    const std::string log = read_text_file(cluster.node(0).log_path());
+    CHECK(log.find(event) != std::string::npos);
+    CHECK(log.find(event) == log.rfind(event));
+  }
+}
+
 TEST_CASE("status says that a node is starting until its mount serves") {
   Cluster cluster(cluster_options(1));
   cluster.start_primary();
