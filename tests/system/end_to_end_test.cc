@@ -104,13 +104,13 @@ TEST_CASE("every journal mode is replicated, and changes of it while others have
   writer.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v); PRAGMA cache_size=5");
   App other = cluster.open(0, "db");
   App reader = cluster.open(1, "db");
-  for (const std::string mode : {"DELETE", "TRUNCATE", "PERSIST", "WAL", "PERSIST", "WAL", "TRUNCATE", "DELETE"}) {
+  for (const std::string mode : {"TRUNCATE", "PERSIST", "WAL", "DELETE"}) {
     CAPTURE(mode);
     // Only one connection can leave the WAL.
     other.close();
     writer.sql("PRAGMA journal_mode=" + mode);
     other = cluster.open(0, "db");
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 3; i++) {
       writer.sql(
           "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100) "
           "INSERT INTO t(v) SELECT randomblob(700) FROM c");
