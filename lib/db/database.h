@@ -435,6 +435,8 @@ class Database {
   // -- copies from the primary (database_load.cc)
   void note_load_progress(uint64_t through_bytes) REQUIRES(mutex_);
   Status publish_load_when_complete() REQUIRES(mutex_);
+  Result<bool> schema_misleads() REQUIRES(mutex_);
+  Status complete_load_file() REQUIRES(mutex_);
   Status publish_load_as_transaction() REQUIRES(mutex_);
   Status write_load() REQUIRES(mutex_);
 

@@ -114,9 +114,10 @@ Status Database::publish_load_when_complete() {
   if (load_->size_pages() == 0) {
     TRY(clear_log());
     TRY(remove_files(load_->position()));
-  } else if (current.size_pages != 0 && control_->state().page_size == load_->page_size()) {
+  } else if (current.size_pages != 0 && control_->state().page_size == load_->page_size() && !TRY(schema_misleads())) {
     TRY(publish_load_as_transaction());
   } else {
+    TRY(complete_load_file());
     TRY(clear_log());
     TRY(rename_into_place(*load_));
   }
@@ -127,6 +128,34 @@ Status Database::publish_load_when_complete() {
       .kv("ms", (env_.clock.monotonic_ns() - load_started_ns_) / 1000000)
       .kv("position", position_text(control_->state().current.position));
   abort_load_locked();  // the file is in place or of no more use
+  return {};
+}
+
+// Whether a connection that has read this node's schema could take the copy's for the same one: SQLite compares only a
+// number that two histories may both have come to (offset 40). Then the copy is another file, and such connections get an
+// error. A schema that does not lie in page 1 alone counts as different.
+Result<bool> Database::schema_misleads() {
+  constexpr size_t kCookieOffset = 40;
+  constexpr size_t kTreeOffset = 100;
+  constexpr uint8_t kLeafTable = 0x0d;
+  if (load_keeps_.empty()) return false;  // the copy's history has this node's
+  TRY(attach_writer());
+  Bytes ours(load_->page_size()), theirs(load_->page_size());
+  TRY(writer_->read_page(1, ours));
+  TRY(load_->read_page(1, theirs));
+  if (load_be32(ours.data() + kCookieOffset) != load_be32(theirs.data() + kCookieOffset)) return false;
+  return ours[kTreeOffset] != kLeafTable || !std::equal(ours.begin() + kTreeOffset, ours.end(), theirs.begin() + kTreeOffset);
+}
+
+// Writes what the copy has in common with the database into its own file.
+Status Database::complete_load_file() {
+  if (!load_->has_base()) return {};
+  Bytes page(load_->page_size());
+  for (Pgno pgno = 1; pgno <= load_->size_pages(); ++pgno) {
+    if (pgno == lock_page(load_->page_size())) continue;
+    TRY(load_->read_page(pgno, page));
+    TRY(load_->write_page(pgno, page));
+  }
   return {};
 }
 

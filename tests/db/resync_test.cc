@@ -285,6 +285,24 @@ TEST_CASE("a page that has changed under a running replica is found out, kept, a
   CHECK(pair.lost().entries.size() == 1);
 }
 
+TEST_CASE("a reader with another history's schema gets an error, not another table's rows") {
+  Pair pair;
+  // The same schema version, and the same root page, for different tables.
+  pair.diverge({"CREATE TABLE mine(a); INSERT INTO mine VALUES('mine');"});
+  pair.write("CREATE TABLE theirs(a); INSERT INTO theirs VALUES('theirs');");
+  Shell reader(pair.replica.file("app.db"), true);
+  CHECK(reader.run("SELECT a FROM mine;") == "mine");
+  REQUIRE_OK(pair.resync(kDiverged));
+  const std::string answer = reader.run("SELECT a FROM mine;");
+  CAPTURE(answer);
+  CHECK(answer.find("theirs") == std::string::npos);
+  reader.quit();
+  pair.check_equal();
+  pair.write(rows(1, 10));
+  pair.replicate();
+  pair.check_equal();
+}
+
 TEST_CASE("another page size leads to a whole copy, and the old state is kept") {
   Pair pair;
   const std::string old = pair.replica_content();
