@@ -58,6 +58,8 @@ Status Database::index_begins(uint64_t size_bytes) {
   std::unique_ptr<File> index = TRY(env_.files.open(paths_.shm(), OpenMode::kReadWrite));
   TRY(index->truncate(size_bytes));
   TRY(tail_->refresh());
+  // Who was told before this that no process has it locked was told of the time before its user had.
+  ++index_opens_;
   set_index_in_use(true);
   return {};
 }

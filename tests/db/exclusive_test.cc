@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <fstream>
 #include <random>
 
 #include "node_fixture.h"
@@ -233,6 +234,20 @@ TEST_CASE("a captured commit that its writer overwrites is corrected by a transa
   shell->run("INSERT INTO t(a) VALUES(3);");
   pair.close(std::move(shell));
   pair.check_equal();
+}
+
+TEST_CASE("an index whose user had not locked it yet when somebody asked is in use all the same") {
+  Pair pair;
+  // The first user has opened -shm; before it locks and truncates it another asks, and opens -wal
+  // when it has.
+  REQUIRE(pair.source->tail_opened(false).ok());
+  std::ofstream(pair.path() + "-shm").put('x');
+  REQUIRE(pair.source->index_opened().ok());
+  const uint64_t opens = pair.source->index_opens();
+  REQUIRE(pair.source->index_begins(3).ok());
+  pair.source->note_index_unused(opens);
+  REQUIRE(pair.source->tail_opened(false).ok());
+  CHECK(pair.source->index_may_be_in_use());
 }
 
 TEST_CASE("an index left by a killed process is nobody's") {
