@@ -340,6 +340,7 @@ class Database {
   Status capture_pages(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
   // Against pages as they are at a size.
   Status compare_live(Pgno size_after) REQUIRES(mutex_);
+  Result<bool> differs_from_captured(Pgno pgno) REQUIRES(mutex_);
   void begin_batch() REQUIRES(mutex_);
 
   // -- chain mode (database_chain.cc)

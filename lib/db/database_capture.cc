@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "db/database.h"
+#include "env/write_watch.h"
 #include "sqlite/header.h"
 
 namespace litefs {
@@ -11,6 +12,7 @@ namespace {
 constexpr size_t kBatchBytes = 256u << 10;
 // A record beyond this is written to the log in pieces and never held in memory.
 constexpr size_t kLargeRecordBytes = 1u << 20;
+constexpr int64_t kRereadPauseUs = 500;
 
 constexpr int kTornReadsMax = 10;
 
@@ -347,19 +349,22 @@ Status Database::settle_batch() {
 // becomes a transaction of its own. Writers go on meanwhile; a page with a frame that is not captured yet is left
 // to that frame.
 Status Database::compare_live(Pgno size_after) {
-  env_.log.error("the database changed outside of its WAL; comparing all pages").kv("database", name());
+  env_.log.info("a page is not what was captured; comparing all pages").kv("database", name());
   begin_batch();
   const ControlState& state = control_->state();
+  // Where the WAL has begun anew, all that was delivered is in the file, and the frames are being overwritten.
+  const std::optional<WalSalts> generation = TRY(tail_->generation());
+  if (generation != tail_->anchor().salts) tail_->forget_frames();
   NewPages pages;
   pages.page_size = state.page_size;
   pages.size_after = size_after;
   for (Pgno pgno = 1; pgno <= pages.size_after; ++pgno) {
     if (pgno == lock_page(pages.page_size)) continue;
-    page_.resize(pages.page_size);
-    if (!TRY(read_current_page(pgno, page_))) std::memset(page_.data(), 0, page_.size());
-    if (pgno == 1) mask_local_bytes(page_);
-    if (page_hash(pgno, page_) == sums_->get(pgno) || TRY(tail_->published_beyond(pgno))) continue;
-    pages.pgnos.push_back(pgno);
+    if (TRY(differs_from_captured(pgno))) pages.pgnos.push_back(pgno);
+  }
+  if (TRY(tail_->generation()) != generation) {
+    suspect_ = true;  // it began anew meanwhile: again, at the next drain
+    return {};
   }
   pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
     if (!TRY(read_current_page(pages.pgnos[index], out))) std::memset(out.data(), 0, out.size());
@@ -367,8 +372,24 @@ Status Database::compare_live(Pgno size_after) {
   };
   TRY(record_changes(pages, tail_->anchor()));
   TRY(flush_batch());
-  env_.log.warning("pages that differed are a transaction now").kv("database", name()).kv("pages", pages.pgnos.size());
+  if (pages.pgnos.empty()) return {};
+  env_.log.error("the database had changed outside of its WAL; the pages that differed are a transaction now")
+      .kv("database", name())
+      .kv("pages", pages.pgnos.size());
   return {};
+}
+
+// A page that is just being written by a checkpoint may be read half old and half new: so it is read again.
+Result<bool> Database::differs_from_captured(Pgno pgno) {
+  constexpr int kReads = 4;
+  page_.resize(control_->state().page_size);
+  for (int i = 0; i < kReads; ++i) {
+    if (i > 0) sleep_us(kRereadPauseUs);
+    if (!TRY(read_current_page(pgno, page_))) std::memset(page_.data(), 0, page_.size());
+    if (pgno == 1) mask_local_bytes(page_);
+    if (page_hash(pgno, page_) == sums_->get(pgno)) return false;
+  }
+  return !TRY(tail_->published_beyond(pgno));
 }
 
 Status Database::drop() {

@@ -235,6 +235,11 @@ Result<bool> WalTail::read_delivered(Pgno pgno, MutableByteView out) {
   return true;
 }
 
+Result<std::optional<WalSalts>> WalTail::generation() {
+  std::optional<WalHeader> header = TRY(read_wal_header());
+  return header ? std::optional<WalSalts>(header->salts) : std::optional<WalSalts>();
+}
+
 Status WalTail::for_each_delivered_page(const std::function<Status(Pgno)>& visit) {
   TRY(build_map());
   return map_.for_each(visit);

@@ -104,6 +104,13 @@ class WalTail {
   // The newest *delivered* image of a page (while a transaction is being delivered: the one before it), when it is in
   // the WAL; false when it is not there.
   Result<bool> read_delivered(Pgno pgno, MutableByteView out);
+  // The generation that the WAL is in now; nothing where it has no valid header.
+  Result<std::optional<WalSalts>> generation();
+  // What was delivered is in the database file: no frame is looked at for it any more.
+  void forget_frames() {
+    map_.clear();
+    map_valid_ = true;
+  }
   // Every page that a delivered frame of this generation holds.
   Status for_each_delivered_page(const std::function<Status(Pgno)>& visit);
   // Whether `pgno` has a published frame behind the anchor, so that the database file may be ahead of what was

@@ -192,7 +192,7 @@ TEST_CASE("connections in EXCLUSIVE come and go: replicas show committed states,
     }
   }
   CHECK_FALSE(cluster.log_contains(0, "correcting it"));
-  CHECK_FALSE(cluster.log_contains(0, "comparing all pages"));
+  CHECK_FALSE(cluster.log_contains(0, "pages that differed"));
 }
 
 TEST_CASE("spilled changes that savepoints take back replicate like any others") {
