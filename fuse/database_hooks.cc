@@ -1,6 +1,5 @@
 #include "fuse/database_hooks.h"
 
-#include <algorithm>
 
 namespace litefs {
 namespace {
@@ -206,14 +205,7 @@ Status DatabaseHooks::before_write(const FileName& file, uint64_t offset_bytes, 
     // Only an application's own checkpoint could get here, and a replica's files are passed through.
     return refused(file, Error(ErrorCode::kReadOnly, "this node is a replica"));
   }
-  if (file.kind == FileKind::kJournal) {
-    // A zeroed header is PERSIST's way to make a transaction final.
-    bool zeroes = offset_bytes == 0 && data.size() >= 28 &&
-                  std::all_of(data.begin(), data.begin() + 28, [](uint8_t b) { return b == 0; });
-    if (zeroes) TRY(refused(file, database->capture_file()));
-    database->journal_written(offset_bytes, data);
-    return {};
-  }
+  if (file.kind == FileKind::kJournal) return refused(file, database->before_journal_write(offset_bytes, data));
   if (file.kind == FileKind::kDatabase) {
     if (copies_.has(file.database)) return {};
     return refused(file, database->before_database_write(offset_bytes, data));

@@ -98,8 +98,7 @@ Status ImportSource::take_staging(const std::string& directory) {
 
 Status ImportSource::clear_staging() {
   for (const char* suffix : {"", "-wal", "-shm", "-journal"}) {
-    Status removed = files_.remove(staged() + suffix);
-    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+    TRY(files_.remove_if_there(staged() + suffix));
   }
   return {};
 }

@@ -47,7 +47,7 @@ Bytes encode(const ControlState& s, uint64_t sequence) {
   w.le64(s.log_end.offset_bytes);
   w.le64(s.log_end.last_entry_bytes);
   w.le64(s.boot);
-  w.le32(s.was_replica);
+  w.le32(s.applied_last);
   w.le64(s.clean_size_bytes);
   w.le64(static_cast<uint64_t>(s.clean_mtime_ns));
   w.le32(s.change_counter);
@@ -79,7 +79,7 @@ Result<Slot> decode(ByteView slot) {
   s.log_end.offset_bytes = TRY(r.le64());
   s.log_end.last_entry_bytes = TRY(r.le64());
   s.boot = TRY(r.le64());
-  s.was_replica = TRY(r.le32());
+  s.applied_last = TRY(r.le32());
   s.clean_size_bytes = TRY(r.le64());
   s.clean_mtime_ns = static_cast<int64_t>(TRY(r.le64()));
   s.change_counter = TRY(r.le32());

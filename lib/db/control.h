@@ -43,7 +43,7 @@ struct ControlState {
   uint32_t planned_page_size = 0;
   LogEnd log_end;
   uint64_t boot = 0;        // hash of the boot id under which this was written
-  uint32_t was_replica = 0;  // role that wrote it
+  uint32_t applied_last = 0;  // 1: the files follow the log; 0: the log follows the files
   // Of the database file when it was last known to be at rest (no transaction, nothing pending in a WAL); mtime 0: never.
   uint64_t clean_size_bytes = 0;
   int64_t clean_mtime_ns = 0;

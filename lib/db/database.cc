@@ -102,7 +102,7 @@ void Database::advance(const ControlPoint& point, uint32_t page_size) {
   state.planned_kind = PlannedKind::kNone;
   state.log_end = log_->end();
   state.boot = boot_hash_;
-  state.was_replica = is_replica_;
+  state.applied_last = is_replica_ || behind_log_;
   state.clean_mtime_ns = 0;
   control_->store(state);
   publish_status();

@@ -194,9 +194,9 @@ class Database {
   Status capture_file();
   // The super-journal that the journal names, by the path that the application uses; empty: none.
   Result<std::string> super_journal();
-  // The journal as its writes go by. A write of the database without one is refused.
-  void journal_written(uint64_t offset_bytes, ByteView data);
-  void journal_gone();
+  // Before a write of the journal, which may make it final. A write of the database without one is refused.
+  Status before_journal_write(uint64_t offset_bytes, ByteView data);
+  void journal_gone() { journal_active_ = false; }
   // Before an application's write or truncation of the database file itself. kReadOnly: no journal protects it.
   Status before_database_write(uint64_t offset_bytes, ByteView data);
   Status before_database_resize(uint64_t size_bytes);
@@ -385,7 +385,7 @@ class Database {
   Status capture_leftover_frames(const OnDisk& disk, const WalAnchor& from) REQUIRES(mutex_);
   Status adopt_content(const OnDisk& disk) REQUIRES(mutex_);
   Status make_wal_mode() REQUIRES(mutex_);
-  Result<bool> in_rollback_mode() REQUIRES(mutex_);
+  bool in_rollback_mode() REQUIRES(mutex_);
   Status make_rollback_mode() REQUIRES(mutex_);
   Status redo_offline() REQUIRES(mutex_);
   Status recover_by_planned_load(const OnDisk& disk) REQUIRES(mutex_);
@@ -430,6 +430,7 @@ class Database {
   Status try_put_file_in_place(const FileInfo* like) REQUIRES(mutex_);
   DatabaseDirectories directories();
   Status remove_companions() REQUIRES(mutex_);
+  Status remove_companion_files();
   Status remove_files(const Position& after) REQUIRES(mutex_);
   Status set_aside_locked(const std::string& why) REQUIRES(mutex_);
 
@@ -500,6 +501,7 @@ class Database {
   std::atomic<bool> attached_{false};
   std::unique_ptr<WalWriter> writer_ GUARDED_BY(mutex_);
   bool offline_ GUARDED_BY(mutex_) = false;  // the node is starting: no front end has the files
+  bool behind_log_ GUARDED_BY(mutex_) = false;  // and brings the files up to the log
   std::unique_ptr<SnapshotLoad> load_ GUARDED_BY(mutex_);
   std::string load_keeps_ GUARDED_BY(mutex_);  // LoadStart::keep_because
   uint64_t load_compared_bytes_ GUARDED_BY(mutex_) = 0;

@@ -16,10 +16,6 @@ namespace {
 
 constexpr size_t kCopyBytes = 1u << 20;
 
-Status removed_or_absent(const Status& removed) {
-  return removed.ok() || removed.error().code() == ErrorCode::kNotFound ? Status() : removed;
-}
-
 // Whether a closed file holds a whole database: as many pages as its header says. A header that does not say (or is
 // not to be trusted, by lockBtree's rule) could be that of a copy that was cut off, too.
 Status check_whole(File& file) {
@@ -58,7 +54,7 @@ Status Database::begin_copy() {
 }
 
 Status Database::end_copy_mark() {
-  TRY(removed_or_absent(env_.files.remove(paths_.copying())));
+  TRY(env_.files.remove_if_there(paths_.copying()));
   return env_.files.sync_directory(paths_.meta());
 }
 
@@ -70,22 +66,18 @@ Status Database::cancel_copy() {
 Status Database::finish_copy() {
   MutexLock lock(mutex_);
   TRY(usable());
-  Result<std::unique_ptr<File>> file = env_.files.open(paths_.database(), OpenMode::kReadWrite);
-  if (!file.ok()) {
-    TRY(removed_or_absent(file.error()));
-    return end_copy_mark();  // deleted while it was written
-  }
-  // Nothing at all is what SQLite takes for an empty database.
-  if (TRY(file.value()->info()).size_bytes == 0) return end_copy_mark();
+  std::unique_ptr<File> file = TRY(env_.files.open_if_there(paths_.database(), OpenMode::kReadWrite));
+  // Deleted while it was written; or nothing at all, which SQLite takes for an empty database.
+  if (!file || TRY(file->info()).size_bytes == 0) return end_copy_mark();
   Status taken = check_alone();
-  if (taken.ok()) taken = check_whole(*file.value());
-  if (taken.ok()) taken = file.value()->sync();
+  if (taken.ok()) taken = check_whole(*file);
+  if (taken.ok()) taken = file->sync();
   if (taken.ok()) taken = env_.files.sync_directory(directory_of(paths_.database()));
   if (taken.ok()) taken = end_copy_mark();
   if (taken.ok()) taken = adopt_file();
   if (taken.ok() || control_->state().current.size_pages != 0) return taken;
   file_.reset();
-  TRY(removed_or_absent(env_.files.remove(paths_.database())));
+  TRY(env_.files.remove_if_there(paths_.database()));
   env_.observer.file_removed(name());
   TRY(end_copy_mark());
   return taken;
@@ -103,7 +95,7 @@ Status Database::adopt_file() {
 Status Database::discard_unfinished_copy() {
   if (!TRY(env_.files.exists(paths_.copying()))) return {};
   if (control_->state().current.size_pages == 0) {
-    TRY(removed_or_absent(env_.files.remove(paths_.database())));
+    TRY(env_.files.remove_if_there(paths_.database()));
     TRY(env_.files.sync_directory(directory_of(paths_.database())));
     env_.log.warning("removed a copy that had not been written to its end").kv("database", name());
   }
@@ -135,7 +127,7 @@ Status Database::adopt_copy_of(const std::string& path) {
   Status adopted = adopt_file();
   if (adopted.ok() || control_->state().current.size_pages != 0) return adopted;
   file_.reset();
-  TRY(removed_or_absent(env_.files.remove(paths_.database())));
+  TRY(env_.files.remove_if_there(paths_.database()));
   return adopted;
 }
 

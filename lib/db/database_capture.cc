@@ -61,10 +61,8 @@ Status Database::before_wal_unlink() {
   TRY(tail_->for_each_delivered_page([&](Pgno pgno) NO_THREAD_SAFETY_ANALYSIS -> Status {
     if (missing || pgno > state.current.size_pages) return {};
     page_.resize(state.page_size);
-    size_t n = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * page_.size(), page_));
-    std::memset(page_.data() + n, 0, page_.size() - n);
-    if (pgno == 1) mask_local_bytes(page_);
-    if (page_hash(pgno, page_) != sums_->get(pgno)) missing = pgno;
+    TRY(read_file_page(pgno, page_));
+    if (!read_page_agrees(pgno)) missing = pgno;
     return {};
   }));
   if (!missing) return {};
@@ -386,8 +384,7 @@ Result<bool> Database::differs_from_captured(Pgno pgno) {
   for (int i = 0; i < kReads; ++i) {
     if (i > 0) sleep_us(kRereadPauseUs);
     if (!TRY(read_current_page(pgno, page_))) std::memset(page_.data(), 0, page_.size());
-    if (pgno == 1) mask_local_bytes(page_);
-    if (page_hash(pgno, page_) == sums_->get(pgno)) return false;
+    if (read_page_agrees(pgno)) return false;
   }
   return !TRY(tail_->published_beyond(pgno));
 }

@@ -150,11 +150,8 @@ Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   NewPages pages;
   pages.page_size = state.page_size;
   pages.size_after = static_cast<Pgno>(new_size_bytes.value_or(info.size_bytes) / state.page_size);
-  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
-    size_t got =
-        TRY(file_->read_at(static_cast<uint64_t>(pages.pgnos[index] - 1) * out.size(), out));
-    std::memset(out.data() + got, 0, out.size() - got);
-    return {};
+  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS {
+    return read_file_page(pages.pgnos[index], out);
   };
   written.push_back(1);
   for (Pgno pgno = state.current.size_pages + 1; pgno <= pages.size_after; ++pgno)
@@ -164,10 +161,8 @@ Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   page_.resize(state.page_size);
   for (Pgno pgno : written) {
     if (pgno > pages.size_after || pgno == lock_page(state.page_size)) continue;
-    pages.pgnos.push_back(pgno);
-    TRY(pages.read(pages.pgnos.size() - 1, page_));
-    if (pgno == 1) mask_local_bytes(page_);
-    if (page_hash(pgno, page_) == sums_->get(pgno)) pages.pgnos.pop_back();
+    TRY(read_file_page(pgno, page_));
+    if (!read_page_agrees(pgno)) pages.pgnos.push_back(pgno);
   }
   if (pages.pgnos.empty() && pages.size_after == state.current.size_pages) return {};
   TRY(forget_batch(record_changes(pages, tail_->anchor())));

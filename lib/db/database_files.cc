@@ -101,6 +101,10 @@ Status Database::remove_companions() {
   attached_ = false;
   Result<std::unique_ptr<File>> shm = env_.files.open(paths_.shm(), OpenMode::kReadWrite);
   if (shm.ok()) TRY(poison_wal_index(*shm.value()));
+  return remove_companion_files();
+}
+
+Status Database::remove_companion_files() {
   for (const char* suffix : {"-wal", "-shm", "-journal"}) {
     Status removed = env_.files.remove(paths_.database() + suffix);
     if (removed.ok()) env_.observer.file_removed(name() + suffix);
@@ -115,8 +119,7 @@ Status Database::remove_files(const Position& after) {
   state.planned = ControlPoint{after, 0, WalAnchor()};
   control_->store(state);
   TRY(remove_companions());
-  Status removed = env_.files.remove(paths_.database());
-  if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+  TRY(env_.files.remove_if_there(paths_.database()));
   sums_->shrink(0);
   advance(state.planned);
   env_.observer.file_removed(name());

@@ -24,23 +24,15 @@ Result<bool> Database::committed_with_others() {
 }
 
 Result<std::string> Database::super_journal() {
-  Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
-  if (journal.ok()) return journal_super_name(*journal.value());
-  if (journal.error().code() == ErrorCode::kNotFound) return std::string();
-  return journal.error();
+  std::unique_ptr<File> journal = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
+  return journal ? journal_super_name(*journal) : std::string();
 }
 
 Status Database::play_back_hot_journal() {
   if (TRY(committed_with_others())) return {};
-  Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
-  if (!journal.ok()) {
-    return journal.error().code() == ErrorCode::kNotFound ? Status() : Status(journal.error());
-  }
-  Result<std::unique_ptr<File>> database = env_.files.open(paths_.database(), OpenMode::kReadWrite);
-  if (!database.ok()) {
-    return database.error().code() == ErrorCode::kNotFound ? Status() : Status(database.error());
-  }
-  if (TRY(play_back_journal(*journal.value(), *database.value()))) {
+  std::unique_ptr<File> journal = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
+  std::unique_ptr<File> database = TRY(env_.files.open_if_there(paths_.database(), OpenMode::kReadWrite));
+  if (journal && database && TRY(play_back_journal(*journal, *database))) {
     env_.log.info("interrupted transaction rolled back").kv("database", name());
   }
   return {};

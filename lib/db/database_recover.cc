@@ -24,14 +24,19 @@ Status Database::start_primary(Epoch epoch) {
   start_epoch_ = epoch;
   // What was committed before this start belongs to the epoch in which it was written.
   epoch_ = control_->state().current.position.epoch;
+  behind_log_ = control_->state().applied_last;  // until all of the log is in the files
   TRY(recover_files());
-  const bool rollback_mode = TRY(in_rollback_mode());
+  const bool rollback_mode = in_rollback_mode();
   TRY(log_meets_files());
   if (log_->last() && control_->state().current.position.before(log_->last()->position)) {
     // The log decides: what it has beyond the files is brought into them (a power cut took the WAL's end).
     TRY(redo_offline());
     // Until an application sets another mode: in the one that it had set.
     if (rollback_mode) TRY(make_rollback_mode());
+  }
+  if (behind_log_) {
+    behind_log_ = false;
+    advance(control_->state().current);
   }
   epoch_ = epoch;
   tail_->set_anchor(control_->state().current.anchor);
@@ -51,7 +56,7 @@ Status Database::start_replica() {
   if (control_rebuilt_) {
     // What the log does not know is no transaction of a replica's.
     ControlState state = control_->state();
-    state.was_replica = true;
+    state.applied_last = true;
     control_->store(state);
   }
   Status recovered = recover_files();
@@ -67,6 +72,7 @@ Status Database::start_replica() {
   }
   TRY(log_meets_files());
   is_replica_ = true;
+  behind_log_ = false;
   if (control_->state().current.size_pages != 0) TRY(make_wal_mode());
   advance(control_->state().current);
   tail_->forget();
@@ -91,10 +97,9 @@ Status Database::recover_files() {
   TRY(finish_planned_file_change());
   if (same_boot) same_boot = TRY(sums_follow_log());
   if (TRY(env_.files.exists(paths_.journal()))) {
-    bool recovered = same_boot && !control_->state().was_replica && TRY(recover_interrupted());
+    bool recovered = same_boot && !control_->state().applied_last && TRY(recover_interrupted());
     if (!recovered) TRY(play_back_hot_journal());
-    Status removed = env_.files.remove(paths_.journal());
-    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+    TRY(env_.files.remove_if_there(paths_.journal()));
   }
   OnDisk disk = TRY(look_at_files());
   const ControlPoint& current = control_->state().current;
@@ -106,7 +111,7 @@ Status Database::recover_files() {
                      " to forget it, and start the node again");
   }
   const bool trusted = (same_boot || at_rest_as_noted()) && sums_->found_pages() >= current.size_pages;
-  if (current.size_pages != 0 && control_->state().was_replica) {
+  if (current.size_pages != 0 && control_->state().applied_last) {
     // A file that is not as a clean stop left it was written by somebody else, who may have checkpointed and removed
     // his WAL, so that the WAL's end tells nothing.
     const bool touched = control_->state().clean_mtime_ns != 0 && !at_rest_as_noted();
@@ -120,17 +125,22 @@ Status Database::finish_planned_file_change() {
   ControlState state = control_->state();
   if (state.planned_kind == PlannedKind::kRemove) {
     for (const std::string& path : {paths_.database(), paths_.wal(), paths_.shm(), paths_.journal()}) {
-      Status removed = env_.files.remove(path);
-      if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+      TRY(env_.files.remove_if_there(path));
     }
-    if (state.was_replica) TRY(remove_empty_parents(directories(), name()));
+    if (state.applied_last) TRY(remove_empty_parents(directories(), name()));
     sums_->shrink(0);
     state.current = state.planned;
     state.planned_kind = PlannedKind::kNone;
     control_->store(state);
   }
   Result<FileInfo> there = env_.files.info(paths_.database());
-  if (state.planned_kind == PlannedKind::kRename && there.ok() && S_ISREG(there.value().mode)) {
+  const bool directory_has_name = there.ok() && !S_ISREG(there.value().mode);
+  if (state.planned_kind == PlannedKind::kRename && !directory_has_name) {
+    if (TRY(env_.files.exists(paths_.load()))) {
+      // It was whole and synced before it was planned.
+      TRY(remove_companions());
+      TRY(put_file_in_place(there.ok() ? &there.value() : nullptr));
+    }
     state.id = state.planned_id;
     state.page_size = state.planned_page_size;
     state.current = state.planned;
@@ -145,7 +155,7 @@ Status Database::finish_planned_file_change() {
 // log does not know control's position, so the content must decide.
 Result<bool> Database::sums_follow_log() {
   if (!log_->last() || log_->last()->position == control_->state().current.position) return true;
-  if (control_->state().was_replica) return true;  // there the files may be behind the log
+  if (control_->state().applied_last) return true;  // there the files may be behind the log
   Result<std::unique_ptr<LogCursor>> cursor = log_->read_after(control_->state().current.position);
   if (!cursor.ok()) {
     if (cursor.error().code() == ErrorCode::kNotFound) return false;
@@ -225,9 +235,7 @@ Status Database::read_on_disk(const OnDisk& disk, Pgno pgno, MutableByteView pag
   if (uint32_t frame = disk.frames.get(pgno)) {
     return disk.wal->read_exactly(disk.wal_header->frame_offset(frame) + kWalFrameHeaderBytes, page);
   }
-  size_t got = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * page.size(), page));
-  std::memset(page.data() + got, 0, page.size() - got);
-  return {};
+  return read_file_page(pgno, page);
 }
 
 bool Database::at_rest_as_noted() {
@@ -355,11 +363,12 @@ Status Database::recover_by_content(const OnDisk& disk) {
     }
     if (found) {
       env_.log.info("the log is ahead of the files").kv("database", name()).kv("files", *found);
+      behind_log_ = true;
       advance(ControlPoint{*found, disk.size_pages, disk.end});
       return {};
     }
   }
-  if (state.was_replica) {
+  if (state.applied_last) {
     return Error(ErrorCode::kDiverged, "the files of '" + name() + "' are in no state that its change log knows");
   }
   env_.log.warning("the files are in no state that the change log knows; recording them whole").kv("database", name());
@@ -413,6 +422,7 @@ Status Database::recover_by_planned_load(const OnDisk& disk) {
 // files, so that a crash leaves them in one of the two states.
 Status Database::redo_offline() {
   offline_ = true;
+  behind_log_ = true;
   Status redone = control_->state().current.size_pages == 0 ? Status() : make_wal_mode();
   if (redone.ok() && control_->state().current.size_pages != 0) redone = attach_writer();
   if (redone.ok()) redone = redo_from_log();
@@ -425,9 +435,7 @@ Status Database::redo_offline() {
   attached_ = false;
   apply_cursor_.reset();
   TRY(redone);
-  Status removed = env_.files.remove(paths_.shm());
-  if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
-  return {};
+  return env_.files.remove_if_there(paths_.shm());
 }
 
 // Replicas keep every database in WAL. Nobody has the file open.
@@ -445,16 +453,11 @@ Status Database::make_wal_mode() {
   return file->sync();
 }
 
-Result<bool> Database::in_rollback_mode() {
-  Result<FileInfo> there = env_.files.info(paths_.database());
-  if (there.ok() && !S_ISREG(there.value().mode)) return true;  // a directory has the name now
-  Result<std::unique_ptr<File>> file = env_.files.open(paths_.database(), OpenMode::kReadOnly);
-  if (!file.ok()) return true;  // as a database is born
-  uint8_t first[kDatabaseHeaderBytes];
-  size_t n = TRY(file.value()->read_at(0, first));
-  if (n == 0) return true;
-  Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
-  return header.ok() && !header.value().is_wal();
+// As a database is born, too; not what has no header of SQLite's.
+bool Database::in_rollback_mode() {
+  Result<std::optional<DatabaseHeader>> header = read_file_header();
+  if (!header.ok()) return header.error().code() != ErrorCode::kInvalid;
+  return !header.value() || !header.value()->is_wal();
 }
 
 // After redo_offline(): the WAL is checkpointed whole. Nobody has the file open.
@@ -468,8 +471,7 @@ Status Database::make_rollback_mode() {
   TRY(file->write_at(0, page));
   TRY(file->sync());
   for (const std::string& path : {paths_.wal(), paths_.shm()}) {
-    Status removed = env_.files.remove(path);
-    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+    TRY(env_.files.remove_if_there(path));
   }
   ControlPoint point = control_->state().current;
   point.anchor = WalAnchor();

@@ -116,11 +116,7 @@ Status Database::drop_stopped() {
   TRY(open_log(std::nullopt));
   const Position position = log_->last() ? log_->last()->position : control_->state().current.position;
   if (position.txid.value != 0) TRY(record_drop(position));
-  for (const char* suffix : {"-wal", "-shm", "-journal"}) {
-    Status removed = env_.files.remove(paths_.database() + suffix);
-    if (removed.ok()) env_.observer.file_removed(name() + suffix);
-    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
-  }
+  TRY(remove_companion_files());
   tail_->forget();
   tail_->set_anchor(WalAnchor());
   tail_->set_index_in_use(false);

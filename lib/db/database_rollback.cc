@@ -27,10 +27,13 @@ bool Database::in_wal_mode() {
   return info.ok() && info.value().size_bytes > kWalHeaderBytes && info.value().links > 0;
 }
 
-void Database::journal_written(uint64_t offset_bytes, ByteView data) {
-  if (offset_bytes == 0 && data.size() >= kJournalHeaderBytes) {
-    journal_active_ = journal_is_active(data.first(kJournalHeaderBytes));
-  }
+Status Database::before_journal_write(uint64_t offset_bytes, ByteView data) {
+  if (offset_bytes != 0 || data.size() < kJournalHeaderBytes) return {};
+  const bool active = journal_is_active(data);
+  // A zeroed header is PERSIST's way to make a transaction final.
+  if (!active) TRY(capture_file());
+  journal_active_ = active;
+  return {};
 }
 
 Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
@@ -82,12 +85,6 @@ Status Database::before_database_sync() {
   return compare_unchained(std::nullopt);
 }
 
-void Database::journal_gone() {
-  journal_active_ = false;
-  MutexLock lock(mutex_);
-  if (!is_replica_ && started_ && !in_wal_mode() && written_.empty()) note_file_at_rest();
-}
-
 Status Database::capture_file() {
   MutexLock lock(mutex_);
   if (is_replica_) return {};
@@ -117,10 +114,8 @@ Status Database::capture_file() {
 }
 
 Result<std::optional<JournalIndex>> Database::open_journal() {
-  Result<std::unique_ptr<File>> journal = env_.files.open(paths_.journal(), OpenMode::kReadOnly);
-  if (journal.ok()) return JournalIndex::read(std::move(journal).value());
-  if (journal.error().code() == ErrorCode::kNotFound) return std::optional<JournalIndex>();
-  return journal.error();
+  std::unique_ptr<File> journal = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
+  return journal ? JournalIndex::read(std::move(journal)) : std::optional<JournalIndex>();
 }
 
 // Whether all journaled pages are as the journal has them.

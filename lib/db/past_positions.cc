@@ -62,8 +62,7 @@ Result<bool> PastPositions::has(const Position& position) {
 }
 
 Status PastPositions::clear() {
-  Status removed = files_.remove(path_);
-  return !removed.ok() && removed.error().code() == ErrorCode::kNotFound ? Status() : removed;
+  return files_.remove_if_there(path_);
 }
 
 }  // namespace litefs

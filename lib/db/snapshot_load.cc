@@ -17,8 +17,7 @@ Result<std::unique_ptr<SnapshotLoad>> SnapshotLoad::create(FileSystem& files, co
 
 Status SnapshotLoad::remove_files(FileSystem& files, const std::string& path) {
   for (const std::string& file : {path, path + ".sums"}) {
-    Status removed = files.remove(file);
-    if (!removed.ok() && removed.error().code() != ErrorCode::kNotFound) return removed;
+    TRY(files.remove_if_there(file));
   }
   return {};
 }

@@ -96,6 +96,10 @@ class FileSystem {
   virtual Status sync_directory(const std::string& path) = 0;
 
   Result<bool> exists(const std::string& path);
+  // remove(); that there is nothing is success.
+  Status remove_if_there(const std::string& path);
+  // Null where there is nothing.
+  Result<std::unique_ptr<File>> open_if_there(const std::string& path, OpenMode mode);
   // Reads a whole file of at most bytes_max.
   Result<Bytes> read_all(const std::string& path, size_t bytes_max);
   // Writes beside, syncs, renames into place, syncs the directory: after a crash it is the old or the new.

@@ -274,6 +274,17 @@ Result<bool> FileSystem::exists(const std::string& path) {
   return r.error();
 }
 
+Status FileSystem::remove_if_there(const std::string& path) {
+  Status removed = remove(path);
+  return !removed.ok() && removed.error().code() == ErrorCode::kNotFound ? Status() : removed;
+}
+
+Result<std::unique_ptr<File>> FileSystem::open_if_there(const std::string& path, OpenMode mode) {
+  Result<std::unique_ptr<File>> file = open(path, mode);
+  if (!file.ok() && file.error().code() == ErrorCode::kNotFound) return std::unique_ptr<File>();
+  return file;
+}
+
 Result<Bytes> FileSystem::read_all(const std::string& path, size_t bytes_max) {
   std::unique_ptr<File> file = TRY(open(path, OpenMode::kReadOnly));
   FileInfo file_info = TRY(file->info());

@@ -1,6 +1,5 @@
 #include "db/capture_vfs.h"
 
-#include <algorithm>
 #include <cstring>
 #include <functional>
 
@@ -95,11 +94,6 @@ struct File {
 
 File* of(sqlite3_file* file) { return reinterpret_cast<File*>(file); }
 
-bool zeroes_header(const void* data, int size, sqlite3_int64 offset) {
-  const char* p = static_cast<const char*>(data);
-  return offset == 0 && size >= 28 && std::all_of(p, p + 28, [](char c) { return c == 0; });
-}
-
 int x_close(sqlite3_file* f) {
   File* file = of(f);
   int code = file->real->pMethods->xClose(file->real);
@@ -118,10 +112,7 @@ int x_write(sqlite3_file* f, const void* data, int size, sqlite3_int64 at) {
       SQLITE_IOERR_WRITE,
       [&]() -> Status {
         if (!db) return {};
-        if (file->name->kind == Kind::kJournal) {
-          if (zeroes_header(data, size, at)) TRY(db->capture_file());
-          db->journal_written(static_cast<uint64_t>(at), bytes);
-        }
+        if (file->name->kind == Kind::kJournal) return db->before_journal_write(static_cast<uint64_t>(at), bytes);
         if (file->name->kind == Kind::kDatabase && !state.unseen) {
           return db->before_database_write(static_cast<uint64_t>(at), bytes);
         }
