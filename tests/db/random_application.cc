@@ -129,6 +129,9 @@ void RandomApplication::set_mode(sqlite3* db) {
       sqlite3_close(other);
       other = nullptr;
     }
+    // SQLite 3.40 itself keeps a page cache from before the WAL over it, and loses the others' commits, where this
+    // connection has not read since.
+    value(db, "SELECT n FROM count");
   }
   std::string now = value(db, "PRAGMA journal_mode=" + mode);
   if (!now.empty()) mode_ = now;
