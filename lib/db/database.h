@@ -312,6 +312,11 @@ class Database {
     bool replaces = false;          // a new database, or one of another page size: every page is in it
     std::function<Status(size_t index, MutableByteView page)> read;
   };
+  // Of a transaction with a rollback journal.
+  struct FileChanges {
+    NewPages pages;
+    std::optional<JournalIndex> journal;
+  };
   Status open_file() REQUIRES(mutex_);
   bool in_wal_mode() REQUIRES(mutex_);
   Result<bool> drain_locked(bool patient) REQUIRES(mutex_);
@@ -337,7 +342,10 @@ class Database {
   Status capture_rollback_locked() REQUIRES(mutex_);
   // The same, by comparing the whole file.
   Status capture_file_locked() REQUIRES(mutex_);
-  Status capture_pages(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
+  Result<std::unique_ptr<FileChanges>> file_changes() REQUIRES(mutex_);
+  void read_from_file(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
+  Status record_file(NewPages& pages) REQUIRES(mutex_);
+  Status end_transaction() REQUIRES(mutex_);
   // Against pages as they are at a size.
   Status compare_live(Pgno size_after) REQUIRES(mutex_);
   Result<bool> differs_from_captured(Pgno pgno) REQUIRES(mutex_);

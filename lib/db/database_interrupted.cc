@@ -196,7 +196,8 @@ Status Database::capture_leftover_pages(PageSet& pages) {
   pages.for_each([&](Pgno pgno) {
     if (pgno <= found.size_after) found.pgnos.push_back(pgno);
   });
-  return capture_pages(found, nullptr);
+  read_from_file(found, nullptr);
+  return record_file(found);
 }
 
 }  // namespace litefs

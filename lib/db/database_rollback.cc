@@ -95,15 +95,7 @@ Status Database::capture_file() {
   }
   begin_batch();
   Status captured = forget_batch(capture_rollback_locked());
-  if (captured.ok()) {
-    written_.clear();
-    compare_all_ = false;
-    if (transaction_synced_) TRY(sync_log());
-  }
-  if (captured.ok()) {
-    transaction_synced_ = false;
-    return {};
-  }
+  if (captured.ok()) return end_transaction();
   // A commit is refused and SQLite takes it back. What has been taken back already cannot be refused; the pages that it
   // left different are compared again at the next end of a transaction.
   Result<bool> undone = transaction_undone();
@@ -161,31 +153,53 @@ Status Database::add_unseen_writes(const JournalIndex& journal, Pgno size_after,
   return {};
 }
 
+// The log has what the transaction changed.
+Status Database::end_transaction() {
+  written_.clear();
+  compare_all_ = false;
+  if (transaction_synced_) TRY(sync_log());
+  transaction_synced_ = false;
+  return {};
+}
+
 Status Database::capture_rollback_locked() {
+  std::unique_ptr<FileChanges> changes = TRY(file_changes());
+  return changes ? record_file(changes->pages) : Status();
+}
+
+// What a transaction may have changed, as the file has it now; null: there is nothing and was nothing.
+Result<std::unique_ptr<Database::FileChanges>> Database::file_changes() {
   Status opened = open_file();
-  if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened;
+  if (!opened.ok()) {
+    if (opened.error().code() == ErrorCode::kNotFound) return std::unique_ptr<FileChanges>();
+    return opened.error();
+  }
   FileInfo info = TRY(file_->info());
   std::optional<DatabaseHeader> header = TRY(read_file_header());
-  NewPages pages;
-  if (!header) {
-    // The transaction that made the database was recorded, and has been taken back all the same.
-    if (batch_.size_pages == 0) return {};
-    TRY(record_changes(pages, WalAnchor()));
-    return flush_batch();
+  // Without a header: the transaction that made the database was recorded, and has been taken back all the same.
+  if (!header && batch_.size_pages == 0) return std::unique_ptr<FileChanges>();
+  auto changes = std::make_unique<FileChanges>();
+  NewPages& pages = changes->pages;
+  if (header) {
+    pages.page_size = header->page_size;
+    pages.size_after = header->effective_size(info.size_bytes);
+    pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
   }
-  pages.page_size = header->page_size;
-  pages.size_after = header->effective_size(info.size_bytes);
-  pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
-  if (pages.replaces || compare_all_) return capture_pages(pages, nullptr);
-  std::optional<JournalIndex> journal = TRY(open_journal());
-  PageSet changed = written_;
-  if (writes_unseen_ && journal) TRY(add_unseen_writes(*journal, pages.size_after, changed));
-  // SQLite may write none of the pages by which the database grew (sqlite3PagerDontWrite).
-  for (Pgno pgno = batch_.size_pages + 1; pgno <= pages.size_after; ++pgno) changed.add(pgno);
-  changed.for_each([&](Pgno pgno) {
-    if (pgno <= pages.size_after) pages.pgnos.push_back(pgno);
-  });
-  return capture_pages(pages, journal ? &*journal : nullptr);
+  if (header && !pages.replaces && !compare_all_) {
+    changes->journal = TRY(open_journal());
+    PageSet changed = written_;
+    if (writes_unseen_ && changes->journal) TRY(add_unseen_writes(*changes->journal, pages.size_after, changed));
+    // SQLite may write none of the pages by which the database grew (sqlite3PagerDontWrite).
+    for (Pgno pgno = batch_.size_pages + 1; pgno <= pages.size_after; ++pgno) changed.add(pgno);
+    changed.for_each([&](Pgno pgno) {
+      if (pgno <= pages.size_after) pages.pgnos.push_back(pgno);
+    });
+  } else {
+    pages.pgnos.resize(pages.size_after);
+    for (Pgno p = 1; p <= pages.size_after; ++p) pages.pgnos[p - 1] = p;
+  }
+  read_from_file(pages, changes->journal ? &*changes->journal : nullptr);
+  return changes;
 }
 
 Status Database::capture_file_locked() {
@@ -197,24 +211,23 @@ Status Database::capture_file_locked() {
   return captured;
 }
 
-// Records which of these pages of the file differ from the captured state; of all, where none is named. The file must be
-// at rest: its writer waits for us, or nobody has it open.
-Status Database::capture_pages(NewPages& pages, const JournalIndex* journal) {
-  if (pages.replaces || compare_all_) {
-    pages.pgnos.resize(pages.size_after);
-    for (Pgno p = 1; p <= pages.size_after; ++p) pages.pgnos[p - 1] = p;
-  }
+// Where the images of these pages, and those before them, come from. The file must be at rest: its writer waits for us,
+// or nobody has it open.
+void Database::read_from_file(NewPages& pages, const JournalIndex* journal) {
   pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS {
     return read_file_page(pages.pgnos[index], out);
   };
-  if (journal) {
-    pages.previous = [&](Pgno pgno, Checksum expected) NO_THREAD_SAFETY_ANALYSIS -> Result<ByteView> {
-      previous_.resize(pages.page_size);
-      if (!TRY(journal->original(pgno, previous_))) return ByteView();
-      if (pgno == 1) mask_local_bytes(previous_);
-      return page_hash(pgno, previous_) == expected ? ByteView(previous_) : ByteView();
-    };
-  }
+  if (!journal) return;
+  pages.previous = [this, &pages, journal](Pgno pgno, Checksum expected) NO_THREAD_SAFETY_ANALYSIS -> Result<ByteView> {
+    previous_.resize(pages.page_size);
+    if (!TRY(journal->original(pgno, previous_))) return ByteView();
+    if (pgno == 1) mask_local_bytes(previous_);
+    return page_hash(pgno, previous_) == expected ? ByteView(previous_) : ByteView();
+  };
+}
+
+// Records which of these pages of the file differ from the captured state.
+Status Database::record_file(NewPages& pages) {
   TRY(record_changes(pages, WalAnchor()));
   TRY(flush_batch());
   note_file_at_rest();
