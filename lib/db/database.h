@@ -194,6 +194,19 @@ class Database {
   Status capture_file();
   // The super-journal that the journal names, by the path that the application uses; empty: none.
   Result<std::string> super_journal();
+  // A transaction over several databases: their records become visible together, in the order of their ids, as a group
+  // of this id. An error refuses it as a whole, or stops all of them when one's record could not be ended any more.
+  static Status capture_together(std::vector<std::shared_ptr<Database>> members, uint64_t group);
+  // At start: the group of the log's last record, where the transaction is not known to have become final.
+  struct OpenGroup {
+    uint64_t id = 0;
+    std::vector<DatabaseId> members;
+  };
+  Result<std::optional<OpenGroup>> open_group();
+  // Whether this member of it has its record. One that has been made final had it.
+  Result<bool> has_group(uint64_t group);
+  // Takes the log's last record back: another member has none.
+  Status cut_group();
   // Before a write of the journal, which may make it final. A write of the database without one is refused.
   Status before_journal_write(uint64_t offset_bytes, ByteView data);
   void journal_gone() { journal_active_ = false; }
@@ -317,6 +330,12 @@ class Database {
     NewPages pages;
     std::optional<JournalIndex> journal;
   };
+  // The group of the record that is being made.
+  struct Group {
+    uint64_t id = 0;  // 0: none
+    std::vector<DatabaseId> members{};
+    std::optional<LogEntryInfo> end{};  // the record is whole but for this
+  };
   Status open_file() REQUIRES(mutex_);
   bool in_wal_mode() REQUIRES(mutex_);
   Result<bool> drain_locked(bool patient) REQUIRES(mutex_);
@@ -346,6 +365,12 @@ class Database {
   void read_from_file(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
   Status record_file(NewPages& pages) REQUIRES(mutex_);
   Status end_transaction() REQUIRES(mutex_);
+  // -- several databases in one transaction (database_group.cc)
+  class Together;
+  Result<bool> differs(NewPages& pages) REQUIRES(mutex_);
+  Result<bool> find_super_journal(const std::string& super);
+  Status check_super_journal(uint64_t offset_bytes) REQUIRES(mutex_);
+  void give_id() REQUIRES(mutex_);
   // Against pages as they are at a size.
   Status compare_live(Pgno size_after) REQUIRES(mutex_);
   Result<bool> differs_from_captured(Pgno pgno) REQUIRES(mutex_);
@@ -379,6 +404,7 @@ class Database {
   Result<std::optional<DatabaseHeader>> read_file_header() REQUIRES(mutex_);
   bool counter_as_captured(const std::optional<DatabaseHeader>& header) REQUIRES(mutex_);
   Result<std::unique_ptr<LogCursor>> last_record() REQUIRES(mutex_);
+  Result<std::unique_ptr<LogCursor>> last_entry() REQUIRES(mutex_);
   Status redo_last_record() REQUIRES(mutex_);
   Status capture_leftover_pages(PageSet& pages) REQUIRES(mutex_);
   Result<bool> sums_follow_log() REQUIRES(mutex_);
@@ -491,6 +517,7 @@ class Database {
   bool warned_of_frames_ GUARDED_BY(mutex_) = false;
   bool suspect_ GUARDED_BY(mutex_) = false;         // a page changed that no frame explains
   Batch batch_ GUARDED_BY(mutex_);
+  Group group_ GUARDED_BY(mutex_);
   Bytes page_ GUARDED_BY(mutex_);
   Bytes previous_ GUARDED_BY(mutex_);
   std::atomic<bool> application_syncs_{false};

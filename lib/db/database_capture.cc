@@ -154,6 +154,7 @@ Result<bool> Database::drain_with(const WalTail::DrainOptions& options) {
 // After a failure the tail stands again where the log does, so that the next drain delivers the same once more.
 Status Database::forget_batch(Status captured) {
   if (captured.ok()) return captured;
+  log_->abort_large();
   batch_.clear();
   tail_->set_anchor(control_->state().current.anchor);
   return captured;
@@ -211,10 +212,17 @@ Result<ByteView> Database::previous_image(Pgno pgno, Checksum expected, size_t p
   return ByteView();
 }
 
+// One identity for the whole of a name's history: deletion and creation under the same name are transactions in it.
+void Database::give_id() {
+  ControlState state = control_->state();
+  if (state.id.value != 0) return;
+  state.id = DatabaseId{env_.random.nonzero_u64()};
+  control_->store(state);
+}
+
 // Makes a record of those pages that differ from the captured state, into the batch (or, when it is large, into
 // the log at once).
 Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
-  const ControlState& state = control_->state();
   if (batch_.page_size != pages.page_size && !pages.replaces && pages.size_after != 0) {
     return Error(ErrorCode::kCorrupt, paths_.wal() + ": the page size changed from " +
                                           std::to_string(batch_.page_size) + " to " +
@@ -222,12 +230,7 @@ Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
   }
   if (pages.replaces) {
     TRY(flush_batch());
-    if (state.id.value == 0) {
-      // One identity for the whole of a name's history: deletion and creation under the same name are transactions in it.
-      ControlState named = state;
-      named.id = DatabaseId{env_.random.nonzero_u64()};
-      control_->store(named);
-    }
+    give_id();
   }
   RecordHeader header;
   header.flags = pages.replaces ? RecordHeader::kCreate : pages.size_after == 0 ? RecordHeader::kDrop : 0;
@@ -239,21 +242,26 @@ Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
   header.wall_ms = env_.clock.wall_ms();
   header.before = batch_.position.checksum;
   header.origin = env_.node;
+  header.group = group_.id;
+  header.group_members = group_.members;
 
   std::optional<RecordEncoder> encoder;
   std::vector<std::pair<Pgno, Checksum>> changed;
   Checksum after = pages.replaces ? Checksum{} : header.before;
   bool large = false;
+  // In pieces, its end last: a record that is too large to be held, or that waits for the others of its group.
+  auto write_in_pieces = [&]() NO_THREAD_SAFETY_ANALYSIS -> Status {
+    TRY(flush_batch());
+    TRY(log_->begin_large());
+    large = true;
+    return {};
+  };
   page_.resize(pages.page_size);
   for (size_t i = 0; i < pages.pgnos.size(); ++i) {
     Pgno pgno = pages.pgnos[i];
     if (pgno > pages.size_after || pgno == lock_page(pages.page_size)) continue;
-    Status read = pages.read(i, page_);
-    if (read.ok() && large && encoder->buffer().size() >= kBatchBytes) read = log_->append_large(encoder->take());
-    if (!read.ok()) {
-      if (large) log_->abort_large();
-      return read;
-    }
+    TRY(pages.read(i, page_));
+    if (large && encoder->buffer().size() >= kBatchBytes) TRY(log_->append_large(encoder->take()));
     if (pgno == 1) mask_local_bytes(page_);
     Checksum hash = page_hash(pgno, page_);
     Checksum old = pending_sum(pgno);
@@ -265,11 +273,7 @@ Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
     if (!pages.replaces) after ^= old;
     after ^= hash;
     changed.emplace_back(pgno, hash);
-    if (!large && encoder->buffer().size() > kLargeRecordBytes) {
-      TRY(flush_batch());
-      TRY(log_->begin_large());
-      large = true;
-    }
+    if (!large && encoder->buffer().size() > kLargeRecordBytes) TRY(write_in_pieces());
   }
   for (Pgno pgno = pages.size_after + 1; pgno <= batch_.size_pages; ++pgno) {
     if (!pages.replaces) after ^= pending_sum(pgno);
@@ -281,6 +285,7 @@ Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
   }
   if (!encoder) encoder.emplace(codec_, header);
   encoder->finish(after);
+  if (group_.id != 0 && !large) TRY(write_in_pieces());
   return commit_record(*encoder, header, after, changed, anchor, large);
 }
 
@@ -301,6 +306,10 @@ Status Database::commit_record(RecordEncoder& encoder, const RecordHeader& heade
   for (const auto& [pgno, hash] : changed) batch_.sums[pgno] = hash;
   if (large) {
     TRY(log_->append_large(encoder.take()));
+    if (group_.id != 0) {
+      group_.end = info;
+      return {};
+    }
     TRY(log_->commit_large(info));
     return settle_batch();
   }
@@ -313,6 +322,7 @@ Status Database::commit_record(RecordEncoder& encoder, const RecordHeader& heade
 }
 
 Status Database::flush_batch() {
+  if (group_.end) return {};  // capture_together goes on when all members are as far
   if (!batch_.commits.items.empty()) {
     std::vector<ChangeLog::Entry> entries;
     entries.reserve(batch_.commits.items.size());

@@ -13,14 +13,18 @@ namespace litefs {
 Result<bool> Database::committed_with_others() {
   const std::string super = TRY(super_journal());
   if (super.empty()) return false;
+  return !TRY(find_super_journal(super));
+}
+
+// Whether a super-journal is there; an empty one counts as gone.
+Result<bool> Database::find_super_journal(const std::string& super) {
   const std::string root = env_.data_dir + "/db";
   for (size_t slash = super.rfind('/'); slash != std::string::npos; slash = slash == 0 ? std::string::npos : super.rfind('/', slash - 1)) {
     Result<FileInfo> info = env_.files.info(root + super.substr(slash));
-    // An empty one counts as gone.
-    if (info.ok()) return info.value().size_bytes == 0;
+    if (info.ok()) return info.value().size_bytes != 0;
     if (info.error().code() != ErrorCode::kNotFound) return info.error();
   }
-  return true;
+  return false;
 }
 
 Result<std::string> Database::super_journal() {
@@ -108,9 +112,15 @@ Result<std::unique_ptr<LogCursor>> Database::last_record() {
   if (!last || !(last->position == control_->state().current.position)) {
     return Error(ErrorCode::kNotFound, "the change log does not end with the captured state");
   }
-  Position before{last->before_epoch, TxId{last->txid_first.value - 1}, last->before};
+  return last_entry();
+}
+
+// The log is not empty.
+Result<std::unique_ptr<LogCursor>> Database::last_entry() {
+  const LogEntryInfo last = *log_->last();
+  const Position before{last.before_epoch, TxId{last.txid_first.value - 1}, last.before};
   std::unique_ptr<LogCursor> cursor = TRY(log_->read_after(before));
-  if (!TRY(cursor->next())) return Error(ErrorCode::kNotFound, "the change log's last record is gone");
+  if (!TRY(cursor->next())) return Error(ErrorCode::kCorrupt, "the change log's last record is missing");
   return cursor;
 }
 

@@ -49,9 +49,7 @@ Status Database::rebuild_control() {
 
 Status Database::control_from_log() {
   const LogEntryInfo last = *log_->last();
-  const Position before{last.before_epoch, TxId{last.txid_first.value - 1}, last.before};
-  std::unique_ptr<LogCursor> cursor = TRY(log_->read_after(before));
-  if (!TRY(cursor->next())) return Error(ErrorCode::kCorrupt, "its last record is missing");
+  std::unique_ptr<LogCursor> cursor = TRY(last_entry());
   RecordReader reader = TRY(RecordReader::open(cursor->record()));
   ControlState state;
   state.id = reader.header().database;

@@ -28,6 +28,7 @@ bool Database::in_wal_mode() {
 }
 
 Status Database::before_journal_write(uint64_t offset_bytes, ByteView data) {
+  if (ends_super_name(offset_bytes, data)) return check_super_journal(offset_bytes);
   if (offset_bytes != 0 || data.size() < kJournalHeaderBytes) return {};
   const bool active = journal_is_active(data);
   // A zeroed header is PERSIST's way to make a transaction final.

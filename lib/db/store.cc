@@ -26,6 +26,7 @@ Status Store::open() {
     Result<std::shared_ptr<Database>> opened = find_or_create(name);
     if (!opened.ok()) env_.log.error("cannot open a database").kv("database", name).error(opened.error());
   }
+  settle_groups();
   return {};
 }
 
@@ -96,12 +97,41 @@ Status Store::capture_group(const std::string& super_journal) {
     const std::string named = TRY(database->super_journal());
     if (named == super_journal || named.ends_with("/" + super_journal)) members.push_back(database);
   }
-  std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return a->id().value < b->id().value; });
-  for (const std::shared_ptr<Database>& member : members) {
-    Status captured = member->capture_file();
-    if (!captured.ok()) return captured.error().with_context("a transaction over several databases, in '" + member->name() + "'");
+  if (members.empty()) return {};
+  Status captured = Database::capture_together(std::move(members), env_.random.nonzero_u64());
+  return captured.ok() ? captured : Status(captured.error().with_context("a transaction over several databases"));
+}
+
+// What a death left of transactions over several databases. Before any of them is recovered, so that none of the
+// records' members goes on without the others.
+void Store::settle_groups() {
+  std::vector<std::shared_ptr<Database>> incomplete;
+  for (const std::shared_ptr<Database>& database : all()) {
+    Result<bool> whole = has_whole_group(*database);
+    if (!whole.ok()) {
+      database->stop_for(whole.error());
+    } else if (!whole.value()) {
+      incomplete.push_back(database);
+    }
   }
-  return {};
+  for (const std::shared_ptr<Database>& database : incomplete) {
+    Status cut = database->cut_group();
+    if (!cut.ok()) database->stop_for(cut.error());
+  }
+}
+
+// Whether its log ends with a record of a group that another member lacks: false.
+Result<bool> Store::has_whole_group(Database& database) {
+  const std::optional<Database::OpenGroup> group = TRY(database.open_group());
+  if (!group) return true;
+  for (DatabaseId id : group->members) {
+    bool found = false;
+    for (const std::shared_ptr<Database>& member : all()) {
+      if (member->id() == id && TRY(member->has_group(group->id))) found = true;
+    }
+    if (!found) return false;
+  }
+  return true;
 }
 
 }  // namespace litefs

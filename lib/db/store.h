@@ -33,6 +33,8 @@ class Store {
   bool is_foreign(const std::string& name);
 
  private:
+  void settle_groups();
+  Result<bool> has_whole_group(Database& database);
   bool is_database_file(const std::string& path);
   Status find_files(const std::string& directory, std::set<std::string>& names);
 

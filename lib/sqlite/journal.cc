@@ -126,19 +126,30 @@ bool journal_is_active(ByteView first_bytes) {
 Result<std::string> journal_super_name(File& journal) {
   uint64_t size = TRY(journal.info()).size_bytes;
   if (size < kSuperTailBytes) return std::string();
-  uint8_t tail[kSuperTailBytes];
-  TRY(journal.read_exactly(size - sizeof tail, tail));
-  uint32_t length = load_be32(tail);
-  if (length == 0 || length > kSuperNameBytesMax || length > size - sizeof tail)
-    return std::string();
-  if (std::memcmp(tail + 8, kMagic, sizeof kMagic) != 0) return std::string();
+  uint8_t magic[sizeof kMagic];
+  TRY(journal.read_exactly(size - sizeof magic, magic));
+  if (std::memcmp(magic, kMagic, sizeof kMagic) != 0) return std::string();
+  return super_name_before(journal, size - sizeof magic);
+}
+
+bool ends_super_name(uint64_t offset_bytes, ByteView data) {
+  return offset_bytes != 0 && data.size() == sizeof kMagic && std::memcmp(data.data(), kMagic, sizeof kMagic) == 0;
+}
+
+Result<std::string> super_name_before(File& journal, uint64_t magic_offset_bytes) {
+  constexpr size_t kEndBytes = kSuperTailBytes - sizeof kMagic;  // length and checksum
+  if (magic_offset_bytes < kEndBytes) return std::string();
+  uint8_t end[kEndBytes];
+  TRY(journal.read_exactly(magic_offset_bytes - sizeof end, end));
+  uint32_t length = load_be32(end);
+  if (length == 0 || length > kSuperNameBytesMax || length > magic_offset_bytes - sizeof end) return std::string();
   std::string name(length, '\0');
-  TRY(journal.read_exactly(size - sizeof tail - length,
+  TRY(journal.read_exactly(magic_offset_bytes - sizeof end - length,
                            MutableByteView(reinterpret_cast<uint8_t*>(name.data()), length)));
   // Plain char on purpose: SQLite sums the machine's chars, signed or not.
   uint32_t sum = 0;
   for (char c : name) sum += static_cast<uint32_t>(c);
-  if (sum != load_be32(tail + 4)) return std::string();
+  if (sum != load_be32(end + 4)) return std::string();
   return std::string(name.c_str());  // up to a zero byte, as SQLite reads it
 }
 

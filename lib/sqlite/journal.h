@@ -48,6 +48,10 @@ bool journal_is_active(ByteView first_bytes);
 
 // The super-journal that the journal names; empty: none (readSuperJournal's checks).
 Result<std::string> journal_super_name(File& journal);
+// The last of the writes by which SQLite enters that name (writeSuperJournal).
+bool ends_super_name(uint64_t offset_bytes, ByteView data);
+// The name, before the write that ends it; empty: there is none.
+Result<std::string> super_name_before(File& journal, uint64_t magic_offset_bytes);
 
 // Visits the journal's valid records in order (page number, original page), by pager_playback's
 // rules for a hot journal: it ends at the first record that is cut, has a wrong checksum or an

@@ -83,7 +83,8 @@ class TestNode : private DatabaseObserver, private LockDoors {
   void open() {
     DatabaseEnvironment environment{faults_ ? *faults_ : *files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, node_, *this, *this};
     store_ = std::make_unique<Store>(environment);
-    REQUIRE(store_->open().ok());
+    Status opened = store_->open();
+    REQUIRE(opened.ok());
   }
   void committed(const std::string&, CapturedBatch batch) override { batches_.push_back(std::move(batch)); }
   void changed(const std::string&) override {}

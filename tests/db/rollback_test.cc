@@ -383,37 +383,85 @@ TEST_CASE("a transaction over attached databases that was reported committed is 
         CHECK(replay.difference(story.node.file(name)) == "");
       }
     }
-    std::vector<std::pair<bool, uint64_t>> deaths;
-    for (uint64_t n : spread(application, number("LITEFS_DEATHS", 150))) deaths.emplace_back(true, n);
-    for (uint64_t n : spread(capture, number("LITEFS_DEATHS", 150))) deaths.emplace_back(false, n);
-    for (const auto& death : deaths) {
-      const bool of_application = death.first;
-      const uint64_t n = death.second;
+    struct End {
+      bool of_application;
+      uint64_t n;
+      bool after;
+    };
+    std::vector<End> ends;
+    for (bool after : {false, true}) {
+      for (uint64_t n : spread(application, number("LITEFS_DEATHS", 150) / 4)) ends.push_back({true, n, after});
+      for (uint64_t n : spread(capture, number("LITEFS_DEATHS", 150))) ends.push_back({false, n, after});
+    }
+    for (const End& end : ends) {
       CAPTURE(mode);
-      CAPTURE(of_application);
-      CAPTURE(n);
+      CAPTURE(end.of_application);
+      CAPTURE(end.n);
+      CAPTURE(end.after);
       Attached story;
-      if (of_application) {
-        story.vfs.plan({.kill_at = n, .after = n % 2 == 0});
+      if (end.of_application) {
+        story.vfs.plan({.kill_at = end.n, .after = end.after});
       } else {
-        story.faulty.plan({.at = n, .action = n % 2 == 0 ? FaultAction::kKillAfter : FaultAction::kKillHalf});
+        story.faulty.plan({.at = end.n, .action = end.after ? FaultAction::kKillAfter : FaultAction::kKillHalf});
       }
       const int committed = story.run(3, mode);
       story.vfs.die();
       story.vfs.set_databases(nullptr);
       story.vfs.set_group(nullptr);
       story.dbs.clear();
+      {
+        FaultyFileSystem files(*story.real);
+        files.plan({.at = 1 + end.n % 13, .action = end.after ? FaultAction::kKillAfter : FaultAction::kKillHalf});
+        try {
+          TestNode dying(story.dir.path(), &files);
+          for (const char* name : {"a.db", "b.db"}) {
+            std::shared_ptr<Database> db = dying.database(name);
+            if (db->fence().ok()) (void)db->start_primary(Epoch{2}).ok();
+          }
+        } catch (const Killed&) {
+        }
+      }
       TestNode node(story.dir.path(), story.real.get());
+      std::vector<int64_t> counts;
       for (const char* name : {"a.db", "b.db"}) {
         CAPTURE(name);
-        std::shared_ptr<Database> db = node.start_primary(name, 2);
+        std::shared_ptr<Database> db = node.start_primary(name, 3);
         LogReplay replay;
         REQUIRE(replay.follow(*db) == "");
         REQUIRE(replay.difference(node.file(name)) == "");
         const int64_t count = std::max<int64_t>(0, RandomApplication::count(node.file(name)));
         CHECK(count >= committed);
         CHECK(count <= committed + 1);
+        counts.push_back(count);
       }
+      CHECK(counts[0] == counts[1]);
     }
+  }
+}
+
+TEST_CASE("a transaction with a database elsewhere as the main one is refused, and each can be committed by itself") {
+  for (const std::string mode : {"DELETE", "TRUNCATE", "PERSIST"}) {
+    CAPTURE(mode);
+    Attached story;
+    story.faulty.plan({});
+    story.vfs.plan({});
+    CHECK(story.run(1, mode) == 1);
+    sqlite3* db = nullptr;
+    REQUIRE(sqlite3_open_v2((story.dir.path() + "/elsewhere.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                            "attached") == SQLITE_OK);
+    auto exec = [&](const std::string& sql) { return sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr); };
+    REQUIRE(exec("ATTACH '" + story.node.file("b.db") + "' AS b; PRAGMA b.journal_mode=" + mode) == SQLITE_OK);
+    REQUIRE(exec("CREATE TABLE main.count(n); INSERT INTO main.count VALUES(0)") == SQLITE_OK);
+    CHECK(exec("BEGIN; UPDATE main.count SET n = n + 1; UPDATE b.count SET n = n + 1; COMMIT") == SQLITE_IOERR);
+    CHECK(story.vfs.take_refusal().find("elsewhere.db-mj") != std::string::npos);
+    if (!sqlite3_get_autocommit(db)) exec("ROLLBACK");
+    CHECK(RandomApplication::count(story.node.file("b.db")) == 1);
+    CHECK(exec("UPDATE b.count SET n = n + 1") == SQLITE_OK);
+    CHECK(exec("UPDATE main.count SET n = n + 1") == SQLITE_OK);
+    sqlite3_close(db);
+    CHECK(RandomApplication::count(story.node.file("b.db")) == 2);
+    LogReplay replay;
+    REQUIRE(replay.follow(*story.dbs["b.db"]) == "");
+    CHECK(replay.difference(story.node.file("b.db")) == "");
   }
 }
