@@ -57,6 +57,22 @@ TEST_CASE("a transaction over two attached databases is replicated, and its supe
   cluster.check_same("b.db");
 }
 
+TEST_CASE("a transaction over a database here and a main one elsewhere is refused, and says what to do") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  const std::string elsewhere = cluster.scratch("elsewhere.db");
+  run("sqlite3 " + cluster.node(0).path("a.db") + " 'CREATE TABLE t(id, v)'; sqlite3 " + elsewhere + " 'CREATE TABLE t(id, v)'");
+  const std::string both = "ATTACH '" + cluster.node(0).path("a.db") +
+                           "' AS here; BEGIN; INSERT INTO t VALUES(1, 1); INSERT INTO here.t VALUES(1, 1); COMMIT";
+  run("! sqlite3 " + elsewhere + " \"" + both + "\"");
+  CHECK(cluster.log_contains(0, "Open the database here as the main one"));
+  for (const std::string& path : {elsewhere, cluster.node(0).path("a.db")}) {
+    run("test $(sqlite3 " + path + " 'SELECT count(*) FROM t') = 0");
+  }
+  run("sqlite3 " + elsewhere + " \"ATTACH '" + cluster.node(0).path("a.db") + "' AS here; INSERT INTO here.t VALUES(1, 1)\"");
+  cluster.check_same("a.db");
+}
+
 TEST_CASE("a closed database is renamed on every node") {
   std::string mode;
   SUBCASE("in WAL mode") { mode = "WAL"; }
