@@ -18,6 +18,10 @@
 // last close. -wal, -shm: passed through. -journal, super-journals: direct, as SQLite writes it once from front to
 // end and reads it only to roll back: a cache would copy every page once more, and split a refused
 // write into pieces.
+// A journal is never passed through, nor are its writes left in the kernel's cache, though SQLite
+// writes three times a page: only the end of a transaction shows whether it comes as an UNLINK, or
+// as zeros in the header (PERSIST, EXCLUSIVE; the mode may change in mid-transaction), which must be
+// captured before any other connection can see them.
 //
 // File handles carry no state (0); a directory's is the number of a listing taken when it was
 // opened.

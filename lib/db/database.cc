@@ -301,52 +301,9 @@ Status Database::trim_log(int64_t older_than_wall_ms, uint64_t bytes_max) {
   return {};
 }
 
-Result<Bytes> Database::read_snapshot(Pgno* next, size_t pages_max) {
-  MutexLock lock(mutex_);
-  TRY(usable());
-  Bytes out;
-  const uint32_t page_size = control_->state().page_size;
-  if (page_size == 0) return out;
-  ByteWriter w(out);
-  page_.resize(page_size);
-  size_t pages = 0;
-  for (; pages < pages_max && *next <= control_->state().current.size_pages; ++*next) {
-    if (*next == lock_page(page_size)) continue;
-    if (!TRY(read_agreeing_page(*next))) break;
-    if (out.empty()) w.le32(page_size);
-    w.le32(*next);
-    w.bytes(page_);
-    ++pages;
-  }
-  return out;
-}
-
 bool Database::read_page_agrees(Pgno pgno) {
   if (pgno == 1) mask_local_bytes(page_);
   return page_hash(pgno, page_) == sums_->get(pgno);
-}
-
-// Reads into page_ (masked) until it agrees with its page hash: a checkpoint may move frames into the database file
-// that are published but not captured yet, and then the next drain brings the hash along.
-Result<bool> Database::read_agreeing_page(Pgno pgno) {
-  constexpr int kTries = 100;
-  for (int i = 0; i < kTries; ++i) {
-    Result<bool> read = read_current_page(pgno, page_);
-    // Short: the WAL was truncated behind a complete checkpoint, which the tail sees with the next commit only.
-    if (!read.ok() && read.error().code() != ErrorCode::kCorrupt) return read.error();
-    if (read.ok()) {
-      if (!read.value()) std::memset(page_.data(), 0, page_.size());
-      if (read_page_agrees(pgno)) return true;
-    }
-    if (file_) {
-      const size_t n = TRY(file_->read_at(static_cast<uint64_t>(pgno - 1) * page_.size(), page_));
-      if (n == page_.size() && read_page_agrees(pgno)) return true;
-    }
-    if (!is_replica_) TRY(drain_locked(true));
-    if (pgno > control_->state().current.size_pages) return false;
-  }
-  return Error(ErrorCode::kBusy, "page " + std::to_string(pgno) + " of " + name() +
-                                     " does not settle on its captured image");
 }
 
 }  // namespace litefs

@@ -88,6 +88,25 @@ class DatabaseObserver {
   virtual void file_removed(const std::string& file_name) = 0;
 };
 
+// A page on its way into a copy.
+struct PageImage {
+  enum class State {
+    kOpen,      // not known to be anything yet
+    kCaptured,  // the captured image
+    kBeyond,    // the database has no such page any more
+  };
+  Pgno pgno = 0;
+  MutableByteView bytes{};
+  Checksum hash{};
+  State state = State::kOpen;
+
+  // Of the bytes, whose local ones become zero.
+  void take_hash() {
+    if (pgno == 1) mask_local_bytes(bytes);
+    hash = page_hash(pgno, bytes);
+  }
+};
+
 // A copy that comes from the primary.
 struct LoadStart {
   DatabaseId id;
@@ -247,14 +266,17 @@ class Database {
   // Whether it is known that this database once stood there, though its log does not reach back any more.
   Result<bool> was_at(const Position& position);
   DatabaseId id();
-  // A consistent piece of a fuzzy copy (DESIGN section 7): pages from `*next` on, each checked against its page
-  // hash, at most pages_max; *next moves behind them; empty at the end. The answer's bytes are
-  // u32 page size, then (u32 pgno, page) each, little-endian.
-  Result<Bytes> read_snapshot(Pgno* next, size_t pages_max);
-  // For a comparison with another node (db/page_difference.h). read_pages: as read_snapshot, of `pgnos` (ascending)
-  // from index *next on; pages beyond the present size are left out.
+  // For a copy of its pages (db/page_copier.h). settle(): decides which images are the captured
+  // ones; the others are read anew, one after the other, up to the first that does not agree all
+  // the same. False: there was no time for that (the capture mutex is held for some kHoldMaxNs at
+  // most, but for a drain). kBusy: the page size is another one by now.
+  Result<bool> settle(uint32_t page_size, std::vector<PageImage>& images);
+  Result<std::shared_ptr<File>> file_for_copy();  // read-only; null: there is none
+  // The transaction in flight that has a hot journal, as far as it has been synced. Reads all of
+  // the journal.
+  Result<std::optional<JournalIndex>> open_journal();
+  // For a comparison with another node (db/page_difference.h).
   Result<std::vector<Checksum>> sums(const SumsQuestion& question);
-  Result<Bytes> read_pages(const std::vector<Pgno>& pgnos, size_t* next, size_t pages_max);
   // Keeps the log's entries after this TXID through retention, until released by the same key. Never waits.
   void hold_log(uint64_t key, TxId after);
   void release_log(uint64_t key);
@@ -274,7 +296,7 @@ class Database {
 
   // A copy from the primary. Until it is complete the database stays as it was.
   Status begin_load(const LoadStart& start);
-  Status load_pages(ByteView piece);                  // as read_snapshot and read_pages make them
+  Status load_pages(ByteView piece);                  // as db/page_copier.h makes them
   // What the copy builds on; zeros where it builds on nothing.
   Result<std::vector<Checksum>> load_sums(const SumsQuestion& question);
   Status end_load(const Position& consistent_at);     // records up to here complete it
@@ -298,7 +320,6 @@ class Database {
   Error stop_with(Error error) REQUIRES(mutex_);
   void publish_status() REQUIRES(mutex_);
   uint64_t boot_hash();
-  Result<bool> read_agreeing_page(Pgno pgno) REQUIRES(mutex_);
   bool read_page_agrees(Pgno pgno) REQUIRES(mutex_);
   Status clear_log() REQUIRES(mutex_);
   void abort_load_locked() REQUIRES(mutex_);
@@ -354,7 +375,6 @@ class Database {
 
   // -- rollback modes (database_rollback.cc)
   void note_written(uint64_t offset_bytes, uint64_t size_bytes) REQUIRES(mutex_);
-  Result<std::optional<JournalIndex>> open_journal() REQUIRES(mutex_);
   Result<bool> transaction_undone() REQUIRES(mutex_);
   Status read_file_page(Pgno pgno, MutableByteView page) REQUIRES(mutex_);
   Status add_unseen_writes(const JournalIndex& journal, Pgno size_after, PageSet& pages) REQUIRES(mutex_);
@@ -480,6 +500,8 @@ class Database {
   std::vector<Checksum> sums_locked(const SumsQuestion& question) REQUIRES(mutex_);
   Status stand_apart_locked(const std::string& why) REQUIRES(mutex_);
   Result<Checksum> rehash_live() REQUIRES(mutex_);
+  bool settles(PageImage& image) REQUIRES(mutex_);
+  Result<bool> settle_anew(PageImage& image) REQUIRES(mutex_);
 
   // -- what is kept under lost/ (database_lost.cc)
   struct Lost {
@@ -513,7 +535,7 @@ class Database {
 
   // Capture.
   std::unique_ptr<WalTail> tail_ GUARDED_BY(mutex_);
-  std::unique_ptr<File> file_ GUARDED_BY(mutex_);  // the database, read-only
+  std::shared_ptr<File> file_ GUARDED_BY(mutex_);  // the database, read-only
   bool warned_of_frames_ GUARDED_BY(mutex_) = false;
   bool suspect_ GUARDED_BY(mutex_) = false;         // a page changed that no frame explains
   Batch batch_ GUARDED_BY(mutex_);

@@ -1,11 +1,18 @@
-// Database, for two nodes that compare what they have (DESIGN section 7): sums of pages and ranges, single pages for
-// the other one, and what a replica does whose content is no state that its primary can know.
+// Database, for two nodes that compare what they have (DESIGN section 7): sums of pages and ranges,
+// pages for the other one, and what a replica does whose content is no state that its primary can
+// know.
 #include <algorithm>
+#include <cstring>
 
 #include "db/database.h"
 #include "sqlite/header.h"
 
 namespace litefs {
+namespace {
+// For how long pages are read under the capture mutex: some hundred, where the kernel has them in
+// memory.
+constexpr int64_t kHoldMaxNs = 1'000'000;
+}  // namespace
 
 std::vector<Checksum> Database::sums_locked(const SumsQuestion& question) {
   std::vector<Checksum> out;
@@ -28,24 +35,66 @@ Result<std::vector<Checksum>> Database::sums(const SumsQuestion& question) {
   return sums_locked(question);
 }
 
-Result<Bytes> Database::read_pages(const std::vector<Pgno>& pgnos, size_t* next, size_t pages_max) {
+Result<std::shared_ptr<File>> Database::file_for_copy() {
   MutexLock lock(mutex_);
   TRY(usable());
-  Bytes out;
-  const uint32_t page_size = control_->state().page_size;
-  if (page_size == 0) return out;
-  ByteWriter w(out);
-  page_.resize(page_size);
-  for (size_t pages = 0; pages < pages_max && *next < pgnos.size(); ++*next) {
-    const Pgno pgno = pgnos[*next];
-    if (pgno == lock_page(page_size) || pgno > control_->state().current.size_pages) continue;
-    if (!TRY(read_agreeing_page(pgno))) continue;  // the database shrank below it
-    if (out.empty()) w.le32(page_size);
-    w.le32(pgno);
-    w.bytes(page_);
-    ++pages;
+  if (!file_) {
+    Status opened = open_file();
+    if (!opened.ok() && opened.error().code() != ErrorCode::kNotFound) return opened.error();
   }
-  return out;
+  return file_;
+}
+
+Result<bool> Database::settle(uint32_t page_size, std::vector<PageImage>& images) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  if (control_->state().page_size != page_size) {
+    return Error(ErrorCode::kBusy, "the page size of " + name() + " has just changed");
+  }
+  const int64_t until_ns = env_.clock.monotonic_ns() + kHoldMaxNs;
+  for (PageImage& image : images) {
+    if (image.state != PageImage::State::kOpen || settles(image)) continue;
+    if (!TRY(settle_anew(image))) return true;
+    if (env_.clock.monotonic_ns() > until_ns) return false;
+  }
+  return true;
+}
+
+bool Database::settles(PageImage& image) {
+  if (image.pgno > control_->state().current.size_pages) {
+    image.state = PageImage::State::kBeyond;
+  } else if (image.hash == sums_->get(image.pgno)) {
+    image.state = PageImage::State::kCaptured;
+  }
+  return image.state != PageImage::State::kOpen;
+}
+
+// Reads the page where it may be by now; also behind a drain, as a checkpoint may move frames into
+// the database file that are published but not captured yet.
+Result<bool> Database::settle_anew(PageImage& image) {
+  for (int i = 0; i < 2; ++i) {
+    Result<bool> read = read_current_page(image.pgno, image.bytes);
+    // Short: the WAL was truncated behind a complete checkpoint, which the tail sees with the next
+    // commit only.
+    if (!read.ok() && read.error().code() != ErrorCode::kCorrupt) return read.error();
+    if (read.ok()) {
+      if (!read.value()) std::memset(image.bytes.data(), 0, image.bytes.size());
+      image.take_hash();
+      if (settles(image)) return true;
+    }
+    if (file_) {
+      TRY(read_file_page(image.pgno, image.bytes));
+      image.take_hash();
+      if (settles(image)) return true;
+    }
+    if (is_replica_) return false;
+    if (i > 0) break;
+    Result<bool> drained = drain_locked(true);
+    // An index without a valid header: its writer is at it.
+    if (!drained.ok() && drained.error().code() != ErrorCode::kTimedOut) return drained.error();
+    if (settles(image)) return true;
+  }
+  return false;
 }
 
 Status Database::stand_apart(const std::string& why) {

@@ -8,7 +8,7 @@ Result<PageDifference::Step> PageDifference::step(size_t pages_max) {
   if (asked_) TRY(compare());
   while (next_page_ < pages_.size()) {
     Step step;
-    step.pages = TRY(database_->read_pages(pages_, &next_page_, pages_max));
+    step.pages = TRY(copier_.read_of(pages_, &next_page_, pages_max));
     if (!step.pages.empty()) return step;
   }
   SumsQuestion question;

@@ -16,6 +16,7 @@
 
 #include "changelog/page_ranges.h"
 #include "db/database.h"
+#include "db/page_copier.h"
 
 namespace litefs {
 
@@ -23,13 +24,14 @@ class PageDifference {
  public:
   // `size_pages`: of the database when the copy began. Pages beyond it are in the records since.
   PageDifference(std::shared_ptr<Database> database, Pgno size_pages)
-      : database_(std::move(database)), size_pages_(size_pages) {}
+      : database_(std::move(database)), copier_(database_), size_pages_(size_pages) {}
 
   struct Step {
     std::optional<SumsQuestion> question;  // to be answered before the next step; or
-    Bytes pages;                           // as Database::read_pages makes them; or
+    Bytes pages;                           // as db/page_copier.h makes them; or
     bool last = false;                     // neither: the end
   };
+  // kBusy: as PageCopier's; the next call goes on.
   Result<Step> step(size_t pages_max);
   // Exactly as many sums as the question asks for.
   void answer(std::vector<Checksum> sums);
@@ -39,6 +41,7 @@ class PageDifference {
   Step ask(SumsQuestion question);
 
   std::shared_ptr<Database> database_;
+  PageCopier copier_;
   const Pgno size_pages_;
   uint32_t next_range_ = 0;
   std::optional<SumsQuestion> asked_;

@@ -1,4 +1,5 @@
-// A piece of a fuzzy copy on its way: pages as Database::read_snapshot makes them, in one zstd frame of its own.
+// A piece of a fuzzy copy on its way: pages as db/page_copier.h makes them, in one zstd frame of
+// its own.
 // Thread rule: pure functions.
 #pragma once
 

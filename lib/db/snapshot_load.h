@@ -47,7 +47,7 @@ class SnapshotLoad {
   Status build_on(Base base);
   bool has_base() const { return base_.has_value(); }
 
-  // Pages as Database::read_snapshot and read_pages make them.
+  // Pages as db/page_copier.h makes them.
   Status add_pages(ByteView piece);
   // No more pages come; records up to here make the copy consistent.
   void set_target(const Position& target) { target_ = target; }

@@ -103,10 +103,7 @@ Bytes ExportSource::head() {
 }
 
 Status ExportSource::add_pages(Bytes& out) {
-  // An error leaves where it stands undecided; the next try is to begin with the same page.
-  Pgno next = next_;
-  Bytes pages = TRY(database_->read_snapshot(&next, kPieceBytes / start_.page_size + 1));
-  next_ = next;
+  Bytes pages = TRY(copier_.read_from(&next_, kPieceBytes / start_.page_size + 1));
   if (pages.empty()) return add_target(out);
   add_frame(out, 'P', pages);
   return {};

@@ -6,7 +6,7 @@
 //
 //   H  u64 database id; the copy's start: u64 epoch, u64 TXID, u64 checksum; u32 page size;
 //      u64 bytes of pages that will come, as an estimate
-//   P  pages as Database::read_snapshot makes them: u32 page size, then (u32 pgno, page) each
+//   P  pages as db/page_copier.h makes them: u32 page size, then (u32 pgno, page) each
 //   T  no more pages: the state that the copy is to become: u64 epoch, u64 TXID, u64 checksum
 //   R  a piece of a change record
 //   E  that record is complete
@@ -28,6 +28,7 @@
 #include <string>
 
 #include "db/database.h"
+#include "db/page_copier.h"
 #include "db/snapshot_load.h"
 
 namespace litefs {
@@ -61,6 +62,7 @@ class ExportSource {
   Status add_record_piece(Bytes& out);
 
   std::shared_ptr<Database> database_;
+  PageCopier copier_{database_};
   const uint64_t hold_;
   Phase phase_ = Phase::kHead;
   DatabaseInfo start_;

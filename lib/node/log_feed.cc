@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "db/page_copier.h"
 #include "db/page_difference.h"
 #include "db/snapshot_codec.h"
 
@@ -79,7 +80,11 @@ class WorkerLogFeed final : public LogFeed {
 
 // A whole copy, or the difference to what the other side has.
 struct SnapshotReader {
+  explicit SnapshotReader(std::shared_ptr<Database> of)
+      : database(std::move(of)), copier(database) {}
+
   std::shared_ptr<Database> database;
+  PageCopier copier;
   Pgno next = 1;
   std::optional<PageDifference> difference{};
 
@@ -93,7 +98,7 @@ struct SnapshotReader {
       chunk.question = std::move(step.question);
       chunk.last = step.last;
     } else {
-      Bytes raw = TRY(database->read_snapshot(&next, pages));
+      Bytes raw = TRY(copier.read_from(&next, pages));
       if (!raw.empty()) chunk.bytes = TRY(pack_snapshot_piece(raw));
       chunk.last = raw.empty() || next > database->info().size_pages;
     }
@@ -173,8 +178,7 @@ void start_snapshot_feed(const FeedThreads& threads, std::shared_ptr<Database> d
     start->estimated_bytes = static_cast<uint64_t>(info.size_pages) * info.page_size;
     start->page_size = info.size_pages == 0 ? 0 : info.page_size;
     start->size_pages = info.size_pages;
-    auto reader = std::make_shared<SnapshotReader>();
-    reader->database = database;
+    auto reader = std::make_shared<SnapshotReader>(database);
     if (compares) reader->difference.emplace(database, info.size_pages);
     start->feed = std::make_unique<WorkerSnapshotFeed>(threads, std::move(reader));
     threads.loop.post([start, done] { done(std::move(*start)); });

@@ -25,7 +25,8 @@ const char* DatabaseSender::state_name() const {
     case State::kReading: return "catching-up";
     case State::kLive: return "live";
     case State::kStartingSnapshot:
-    case State::kSnapshot: return "snapshot";
+    case State::kSnapshot:
+    case State::kPagesBusy: return "snapshot";
     case State::kComparing: return "comparing";
     case State::kWaiting: return "failed";
     case State::kOver: return "over";
@@ -111,6 +112,7 @@ void DatabaseSender::take_turn() {
       return snapshot_->read(wire::kSnapshotPieceMax, step(&DatabaseSender::snapshot_read));
     case State::kAwaited:
     case State::kLive:
+    case State::kPagesBusy:
     case State::kComparing:
     case State::kWaiting:
     case State::kOver: break;
@@ -153,11 +155,13 @@ void DatabaseSender::fail(const Error& error) {
   if (index_ != 0) end(EndReason::kFailed, error.message());
   feed_.reset();
   snapshot_.reset();
+  pages_busy_since_ms_.reset();
   state_ = State::kWaiting;
   retry_at_ms_ = context_.now_ms() + context_.retry_ms();
 }
 
 void DatabaseSender::tick() {
+  if (state_ == State::kPagesBusy) return go(State::kSnapshot);
   const bool waits = state_ == State::kWaiting || state_ == State::kAwaited;
   if (!waits || context_.now_ms() < retry_at_ms_) return;
   if (state_ == State::kAwaited) return look_for_database();
@@ -244,7 +248,11 @@ void DatabaseSender::snapshot_started(Result<SnapshotStart> start) {
 }
 
 void DatabaseSender::snapshot_read(Result<SnapshotChunk> chunk) {
-  if (!chunk.ok()) return fail(chunk.error());
+  if (!chunk.ok()) {
+    const bool busy = chunk.error().code() == ErrorCode::kBusy;
+    return busy ? wait_for_pages(chunk.error()) : fail(chunk.error());
+  }
+  pages_busy_since_ms_.reset();
   if (chunk.value().question) {
     question_ = std::move(*chunk.value().question);
     scratch_.clear();
@@ -269,6 +277,16 @@ void DatabaseSender::snapshot_read(Result<SnapshotChunk> chunk) {
   snapshot_.reset();
   if (latest_.before(c->consistent_at)) latest_ = c->consistent_at;
   go(State::kOpening);
+}
+
+void DatabaseSender::wait_for_pages(const Error& why) {
+  const int64_t now_ms = context_.now_ms();
+  if (!pages_busy_since_ms_) {
+    pages_busy_since_ms_ = now_ms;
+    context_.log().debug("a copy waits for a transaction's end").kv("database", name_).error(why);
+  }
+  if (now_ms - *pages_busy_since_ms_ > kPagesBusyMaxMs) return fail(why);
+  state_ = State::kPagesBusy;
 }
 
 Status DatabaseSender::answered(wire::Sums sums) {

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/log.h"
@@ -47,8 +48,22 @@ class SenderContext {
 class DatabaseSender {
  public:
   static constexpr size_t kReadBytes = 256u << 10;
+  // A copy goes on at the next tick where a transaction's pages could not be read; after so long
+  // without any it fails, and begins anew.
+  static constexpr int64_t kPagesBusyMaxMs = 60'000;
 
-  enum class State { kAwaited, kOpening, kReading, kLive, kStartingSnapshot, kSnapshot, kComparing, kWaiting, kOver };
+  enum class State {
+    kAwaited,
+    kOpening,
+    kReading,
+    kLive,
+    kStartingSnapshot,
+    kSnapshot,
+    kPagesBusy,
+    kComparing,
+    kWaiting,
+    kOver
+  };
 
   // `held` is what the replica has under this name; null: nothing. A database that cannot be read now is
   // waited for, and the replica hears nothing of it until then.
@@ -95,6 +110,7 @@ class DatabaseSender {
   void read(Result<FeedChunk> chunk);
   void snapshot_started(Result<SnapshotStart> start);
   void snapshot_read(Result<SnapshotChunk> chunk);
+  void wait_for_pages(const Error& why);
 
   void look_for_database();
   void say_unknown();
@@ -127,6 +143,7 @@ class DatabaseSender {
   TxId received_;
   TxId durable_;
   int64_t retry_at_ms_ = 0;
+  std::optional<int64_t> pages_busy_since_ms_;
   bool changed_ = true;
   bool in_turn_ = false;
   Bytes scratch_;

@@ -104,6 +104,8 @@ class SnapshotFeed {
   using ReadDone = std::function<void(Result<SnapshotChunk>)>;
 
   virtual ~SnapshotFeed() = default;
+  // kBusy: the next pages cannot be had in the middle of a transaction; a later read goes on with
+  // them.
   virtual void read(size_t bytes_max, ReadDone done) = 0;
   // The replica's sums, as many as the question's answer_sums(); before the next read.
   virtual void answer(std::vector<Checksum> sums) = 0;

@@ -172,10 +172,62 @@ void resync(const Options& options) {
   }
 }
 
+// How long an application in DELETE mode waits for a transaction while a replica joins with a copy,
+// beside how long it waits without one.
+void join_delete(const Options& options, const std::string& kind) {
+  test::ClusterOptions settings = options.cluster(1);
+  settings.data_settings = {"retention-size: 1MB", "retention-monitor-interval: 1s"};
+  test::Cluster cluster(settings);
+  cluster.start_primary();
+  run_builder("build_big_delete", cluster.node(0).path("join"),
+              options.quick ? 20'000'000 : 50'000'000);
+  sleep(kRetentionS);
+  Worker writer(kind, cluster.node(0).path("join"));
+  const std::string batch = kind + (kind == "update" ? " 100 0" : " 10 0");
+  // Of one batch, in which the first transaction has no one before it.
+  auto add_waits = [&](std::vector<double>& waits) {
+    writer.command(batch);
+    const std::vector<int64_t> times = writer.times_answer();
+    for (size_t i = 1; i < times.size(); i++) {
+      waits.push_back(static_cast<double>(times[i] - times[i - 1]));
+    }
+  };
+  std::vector<double> alone, joining;
+  add_waits(alone);
+  alone.clear();
+  const int joins = options.quick ? 1 : 5;
+  for (int i = 0; i < joins; i++) {
+    const size_t index = cluster.add_node().index();
+    const int64_t start = now_ns();
+    cluster.launch(index);
+    while (!cluster.log_contains(index, "copy from the primary complete")) {
+      add_waits(joining);
+      if (now_ns() - start > kConvergence.count() * 1000000) throw std::runtime_error("no copy");
+    }
+    const int64_t end = now_ns();
+    // For as long without one.
+    cluster.stop(index);
+    while (now_ns() - end < end - start) add_waits(alone);
+  }
+  Record("join_delete")
+      .text("unit", "ns")
+      .text("writer", kind)
+      .number("joins", joins)
+      .number("alone_median", median(alone))
+      .number("alone_max", percentile(alone, 1))
+      .number("alone_samples", static_cast<double>(alone.size()))
+      .number("joining_median", median(joining))
+      .number("joining_max", percentile(joining, 1))
+      .number("joining_samples", static_cast<double>(joining.size()))
+      .print("join_delete      " + kind + ": longest " + ms(percentile(joining, 1)) + ", median " +
+             ms(median(joining)) + " during a join; " + ms(percentile(alone, 1)) + " and " +
+             ms(median(alone)) + " without");
+}
+
 }  // namespace
 
 std::vector<std::string> replication_names() {
-  return {"latency", "catch_up", "wire_insert", "wire_update", "first_load", "resync"};
+  return {"latency", "catch_up", "wire_insert", "wire_update", "first_load", "resync", "join_delete"};
 }
 
 void run_replication(const Options& options) {
@@ -209,6 +261,9 @@ void run_replication(const Options& options) {
     first_load(options, true);
   }
   if (options.wants("resync")) resync(options);
+  if (options.wants("join_delete")) {
+    for (const std::string kind : {"update", "update_200"}) join_delete(options, kind);
+  }
 }
 
 }  // namespace litefs::bench

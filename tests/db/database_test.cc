@@ -1,4 +1,5 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "db/page_copier.h"
 #include "node_fixture.h"
 
 using namespace litefs;
@@ -155,9 +156,10 @@ TEST_CASE("a fuzzy copy taken while writers go on becomes consistent by the reco
   pair.primary.batches().clear();
   Position start = pair.source->position();
   REQUIRE(pair.copy->begin_load({.id = pair.source->id(), .start = start, .keep_because = {}}).ok());
+  PageCopier copier(pair.source);
   Pgno next = 1;
   for (int i = 0;; ++i) {
-    Bytes piece = pair.source->read_snapshot(&next, 50).value();
+    Bytes piece = copier.read_from(&next, 50).value();
     if (piece.empty()) break;
     REQUIRE(pair.copy->load_pages(piece).ok());
     shell->run("UPDATE t SET b = randomblob(300) WHERE id % 97 = " + std::to_string(i) + "; INSERT INTO t(a) VALUES(1);");

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <random>
 
+#include "db/page_copier.h"
 #include "node_fixture.h"
 #include "sqlite/wal.h"
 
@@ -328,7 +329,8 @@ TEST_CASE("commits that the chain does not show are captured when a checkpoint h
     REQUIRE(pair.source->drain(true).ok());
     CHECK(pair.txid() == before + 1);
     Pgno next = 1;
-    while (!pair.source->read_snapshot(&next, 1000).value().empty()) {
+    PageCopier copier(pair.source);
+    while (!copier.read_from(&next, 1000).value().empty()) {
     }
     CHECK(next == pair.source->info().size_pages + 1);
   }

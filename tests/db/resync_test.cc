@@ -2,6 +2,7 @@
 #include <functional>
 
 #include "db/lost_state.h"
+#include "db/page_copier.h"
 #include "db/page_difference.h"
 #include "faulty_file_system.h"
 #include "node_fixture.h"
@@ -138,9 +139,10 @@ struct Pair {
     CHECK(replica_content() == content(primary.file("app.db")));
     // Every page is what its hash says, on both sides: reading checks it.
     for (const auto& db : {source, copy}) {
+      PageCopier copier(db);
       Pgno next = 1;
       for (;;) {
-        Result<Bytes> piece = db->read_snapshot(&next, 100);
+        Result<Bytes> piece = copier.read_from(&next, 100);
         REQUIRE_OK(piece);
         if (piece.value().empty()) break;
       }

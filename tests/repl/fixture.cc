@@ -153,6 +153,12 @@ class TestSnapshot final : public SnapshotFeed {
       loop.post([chunk, done] { done(std::move(*chunk)); });
       return;
     }
+    if (left_ > 0 && was_read_ && primary_.busy_reads > 0) {
+      --primary_.busy_reads;
+      loop.post([done] { done(Error(ErrorCode::kBusy, "a transaction in flight has them")); });
+      return;
+    }
+    was_read_ = true;
     size_t n = std::min(left_, bytes_max);
     left_ -= n;
     auto chunk = std::make_shared<SnapshotChunk>();
@@ -168,6 +174,7 @@ class TestSnapshot final : public SnapshotFeed {
   size_t left_;
   bool compares_;
   size_t asked_ = 0;
+  bool was_read_ = false;
 };
 
 }  // namespace

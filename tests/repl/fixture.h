@@ -117,6 +117,8 @@ class TestPrimary final : public PrimaryHost {
   // What a snapshot that compares asks, in order, before its bytes; what was answered.
   std::vector<SumsQuestion> questions;
   std::vector<std::vector<Checksum>> answers;  // once a replica has the snapshot
+  // How many reads of a snapshot are answered with kBusy, between its pieces.
+  std::atomic<int> busy_reads{0};
   std::atomic<bool> fail_feeds{false};
   std::atomic<bool> readable{true};  // all databases
   std::atomic<uint64_t> epoch_seen{0};

@@ -252,6 +252,22 @@ TEST_CASE("a replica that has something is asked for its sums, answers each ques
   CHECK(replica.sessions == 1);
 }
 
+TEST_CASE("a copy that meets pages of a transaction in flight goes on with them later") {
+  TempDir dir;
+  TestPrimary primary(dir.path());
+  const Position at = primary.commit("a.db");
+  primary.clear_log("a.db");
+  primary.snapshot_bytes = 5u << 20;
+  primary.busy_reads = 3;
+  TestReplica replica;
+  replica.follow(primary.address());
+  CHECK(replica.wait_position("a.db", at));
+  CHECK(primary.busy_reads == 0);
+  CHECK(primary.snapshots == 1);
+  CHECK(replica.db("a.db").snapshots == 1);
+  CHECK(replica.wait_position("a.db", primary.commit("a.db")));
+}
+
 TEST_CASE("a replica that leaves in the middle of a question begins anew") {
   TempDir dir;
   TestPrimary primary(dir.path());

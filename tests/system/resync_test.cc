@@ -188,3 +188,44 @@ TEST_CASE("a resync that is interrupted by SIGKILL of either node begins again")
   cluster.check_same("db");
   CHECK(nodes.lost_ids().size() == 1);
 }
+
+TEST_CASE("a replica joins while an application in DELETE mode spills large transactions into the database") {
+  // Without syncs SQLite spills much more often in the same time.
+  std::string synchronous;
+  SUBCASE("synced") { synchronous = "NORMAL"; }
+  SUBCASE("not synced") { synchronous = "OFF"; }
+  ClusterOptions options = cluster_options(2);
+  options.data_settings = {"retention-size: 1MB", "retention-monitor-interval: 1s"};
+  Cluster cluster(options);
+  cluster.start_primary();
+  App app = cluster.open(0, "db");
+  app.sql("PRAGMA journal_mode=DELETE");
+  app.sql("PRAGMA cache_size=5");
+  app.sql("PRAGMA synchronous=" + synchronous);
+  app.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  for (int i = 0; i < 5; ++i) app.sql(rows(i * 10000 + 1, (i + 1) * 10000));
+  // So that the whole log is too long, or cut already: either leads to a copy.
+  app.sql("UPDATE t SET v = randomblob(1000)");
+  cluster.launch(1);
+  const std::string done = "copy from the primary complete";
+  Deadline deadline(Millis(60000));
+  int transactions = 0;
+  for (; !cluster.log_contains(1, done); ++transactions) {
+    REQUIRE_FALSE(deadline.passed());
+    const std::string slice = std::to_string(transactions % 97);
+    app.sql("BEGIN");
+    app.sql("UPDATE t SET v = randomblob(1000) WHERE id % 97 = " + slice);
+    // Free pages that it uses again, and a size that it may take back.
+    app.sql("DELETE FROM t WHERE id > 45000 AND id % 97 = " + slice);
+    app.sql(rows(45000 + transactions * 100, 45200 + transactions * 100));
+    app.sql(transactions % 3 == 0 ? "ROLLBACK" : "COMMIT");
+  }
+  MESSAGE(transactions, " large transactions during the join");
+  CHECK(transactions > 0);
+  app.sql("UPDATE t SET v = 'the last' WHERE id = 1");
+  app.close();
+  cluster.wait_until_up(1, kSoon);
+  cluster.check_same("db");
+  CHECK(cluster.open(1, "db").value("SELECT v FROM t WHERE id = 1") == "the last");
+  CHECK_FALSE(cluster.log_contains(0, "sending a database failed"));
+}
