@@ -1,7 +1,7 @@
 // Many processes, every kind of transaction and checkpoint: what replicas show is always a
 // committed state.
 //
-// LITEFS_TORTURE_SECONDS (default 20 or 30) is the time of each test of a profile,
+// LITEFS_TORTURE_SECONDS (default 10 or 30) is the time of each test of a profile,
 // LITEFS_HOLD_SECONDS (default 10) how long one holds its snapshot. The full bar: 300 and 60.
 #include <unistd.h>
 
@@ -142,7 +142,7 @@ TEST_CASE("every replica read is a committed state, in commit order, and the log
 
 TEST_CASE(
     "replica reads of databases in rollback modes are committed states, and the log skips none") {
-  torture({.profile = "rollback", .mode = "delete"}, torture_seconds(20));
+  torture({.profile = "rollback", .mode = "delete"}, torture_seconds(10));
 }
 
 TEST_CASE(
@@ -150,7 +150,7 @@ TEST_CASE(
     "skips none") {
   // Fewer, that somebody is alone at times.
   Load load{.profile = "modes", .writers = 3, .readers = 2, .reader_verb = "visit"};
-  CHECK(torture(load, torture_seconds(20)) > 0);
+  CHECK(torture(load, torture_seconds(10)) > 0);
 }
 
 TEST_CASE(
