@@ -227,7 +227,23 @@ class Writer {
 
   int64_t set_exclusive(bool exclusive) {
     exclusive_ = exclusive;
-    return housekeeping(std::string("PRAGMA locking_mode=") + (exclusive ? "EXCLUSIVE" : "NORMAL"));
+    housekeeping(std::string("PRAGMA locking_mode=") + (exclusive ? "EXCLUSIVE" : "NORMAL"));
+    if (exclusive && (rolls_back() || switches_modes())) look_once();
+    return 0;
+  }
+
+  // SQLite 3.40 lets a connection in EXCLUSIVE write without the RESERVED lock when it took
+  // another's journal for a hot one, could not play it back for a SHARED lock, and tries again: two
+  // write at once. So its first look waits for nobody, and one that failed is closed.
+  void look_once() {
+    sqlite3_busy_timeout(db_->handle(), 0);
+    try {
+      db_->integer("SELECT id FROM counter");
+    } catch (const SqlError&) {
+      close_connection();
+      throw;
+    }
+    sqlite3_busy_timeout(db_->handle(), comes_and_goes() ? 100 : 10000);
   }
 
   int64_t set_secure_delete() {
