@@ -1,19 +1,22 @@
 // The applications of the system tests: processes that use SQLite and know nothing of liblitefs.
 //
-//   app init DB PAGE_SIZE            makes the workload's tables (workload.h)
+//   app init DB PAGE_SIZE [MODE]     makes the workload's tables (workload.h)
 //   app write DB WRITER SEED SECONDS PROFILE COMMITTED
-//                                    commits transactions; prints how many
+//                                    commits transactions; prints "TRANSACTIONS SWITCHES"
 //   app read DB SEED SECONDS         checks snapshots; prints "SNAPSHOTS FIRST LAST"
+//   app visit DB SEED SECONDS        the same, by connections that come and go
 //   app check DB                     checks one snapshot; prints its counter
 //   app sql DB                       one line of SQL from stdin at a time; answers "row
 //   VALUE|VALUE…" lines,
 //                                    then "ok" or "error CODE MESSAGE"; ends at the end of the
 //                                    input
-//   app insist DB FILE               opens, creates and commits again and again, whatever happens to the
+//   app insist DB FILE               opens, creates and commits again and again, whatever happens
+//   to the
 //                                    mount, until SIGTERM; appends each number committed to FILE
 //   app dump DB FILE                 writes every table's rows in a fixed order, for comparing
-//   contents app pages DB FILE                writes the database's pages as SQLite sees them app
-//   cat FILE, app list DIR       print app remove FILE                  unlinks it
+//   app pages DB FILE                writes the database's pages as SQLite sees them
+//   app cat FILE, app list DIR       print
+//   app remove FILE                  unlinks it
 //
 // Exit code 0: done; 1: a snapshot is no committed state; 2: wrong use; 3: SQLite or the system
 // refused. Every one ends by an alarm after LITEFS_APP_SECONDS_MAX seconds (default 120).
@@ -169,12 +172,17 @@ int write(const std::vector<std::string>& words) {
   options.seconds = std::stod(words[4]);
   options.profile = words[5];
   options.committed_path = words[6];
-  std::cout << write_workload(words[1], options) << "\n";
+  WriteReport report = write_workload(words[1], options);
+  std::cout << report.transactions << " " << report.switches << "\n";
   return 0;
 }
 
 int read(const std::vector<std::string>& words) {
-  ReadReport report = read_workload(words[1], std::stod(words[3]), std::stoull(words[2]));
+  ReaderOptions options;
+  options.seed = std::stoull(words[2]);
+  options.seconds = std::stod(words[3]);
+  options.visits = words[0] == "visit";
+  ReadReport report = read_workload(words[1], options);
   std::cout << report.snapshots << " " << report.first << " " << report.last << "\n";
   return 0;
 }
@@ -188,12 +196,12 @@ int check(const std::string& path) {
 
 int run(const std::vector<std::string>& words) {
   std::string verb = words.empty() ? "" : words[0];
-  if (verb == "init" && words.size() == 3) {
-    create_workload(words[1], std::stoi(words[2]));
+  if (verb == "init" && (words.size() == 3 || words.size() == 4)) {
+    create_workload(words[1], std::stoi(words[2]), words.size() == 4 ? words[3] : "wal");
     return 0;
   }
   if (verb == "write" && words.size() == 7) return write(words);
-  if (verb == "read" && words.size() == 4) return read(words);
+  if ((verb == "read" || verb == "visit") && words.size() == 4) return read(words);
   if (verb == "check" && words.size() == 2) return check(words[1]);
   if (verb == "sql" && words.size() == 2) return serve_sql(words[1]);
   if (verb == "insist" && words.size() == 3) return insist(words[1], words[2]);

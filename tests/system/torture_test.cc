@@ -1,11 +1,13 @@
 // Many processes, every kind of transaction and checkpoint: what replicas show is always a
 // committed state.
 //
-// LITEFS_TORTURE_SECONDS (default 30) is the time of the first test, LITEFS_HOLD_SECONDS (default
-// 10) how long the second holds its snapshot. The full bar: 300 and 60.
+// LITEFS_TORTURE_SECONDS (default 10 or 30) is the time of each test of a profile,
+// LITEFS_HOLD_SECONDS (default 10) how long one holds its snapshot. The full bar: 300 and 60.
 #include <unistd.h>
 
+#include <array>
 #include <random>
+#include <sstream>
 
 #include "system/system_test.h"
 
@@ -14,8 +16,6 @@ using namespace litefs::test;
 namespace {
 
 constexpr int kPageSizes[] = {512, 4096, 65536};
-constexpr size_t kWriters = 5;
-constexpr size_t kReaders = 3;  // on the primary
 constexpr size_t kReplicas = 2;
 constexpr double kRoundSeconds = 8;
 constexpr Millis kConvergence{60000};
@@ -28,46 +28,62 @@ struct Running {
   std::unique_ptr<Process> process;
 };
 
-// Everybody must end by itself, with exit code 0; answers the outputs' sum of snapshots or
-// transactions.
-int64_t join_all(std::vector<Running>& running, double seconds) {
-  int64_t total = 0;
+// Everybody must end by itself, with exit code 0; answers the outputs' sums: of snapshots, or of
+// transactions and switches.
+std::array<int64_t, 2> join_all(std::vector<Running>& running, double seconds) {
+  std::array<int64_t, 2> total{};
   for (Running& r : running) {
     ExitStatus status = r.process->join(Millis(static_cast<int64_t>(seconds * 1000) + 60000));
     CHECK_MESSAGE(status.ok(), r.what, ": ", status.text(), " ", read_text_file(r.error_path));
-    if (status.ok()) total += std::stoll(r.process->read_all(Millis(5000)));
+    if (!status.ok()) continue;
+    std::istringstream output(r.process->read_all(Millis(5000)));
+    int64_t first = 0;
+    int64_t second = 0;
+    output >> first >> second;
+    total[0] += first;
+    total[1] += second;
   }
   return total;
 }
 
+struct Load {
+  std::string profile = "mixed";
+  std::string mode = "wal";  // at the beginning
+  size_t writers = 5;
+  size_t readers = 3;                // on the primary
+  std::string reader_verb = "read";  // theirs
+};
+
 // One round on one database: all processes open it, work, and close it (so the last close comes,
-// too).
-void torture_round(Cluster& cluster, Ledger& ledger, const std::string& database, double seconds,
-                   std::mt19937_64& random) {
+// too). Answers how often the WAL was switched on or off.
+int64_t torture_round(Cluster& cluster, Ledger& ledger, const std::string& database,
+                      const Load& load, double seconds, std::mt19937_64& random) {
   std::vector<Running> writers;
   std::vector<Running> readers;
-  for (size_t i = 0; i < kWriters; i++) {
-    auto process = ledger.spawn_writer(seconds, "mixed", random());
+  for (size_t i = 0; i < load.writers; i++) {
+    auto process = ledger.spawn_writer(seconds, load.profile, random());
     writers.push_back({"a writer", ledger.error_path(), std::move(process)});
   }
-  auto add_reader = [&](size_t node, size_t number) {
+  auto add_reader = [&](const std::string& verb, size_t node, size_t number) {
     std::string what = "reader" + std::to_string(number) + " on node " + std::to_string(node);
     std::string errors = cluster.scratch(what + " of " + database + ".errors");
-    auto process = cluster.spawn_app({"read", cluster.node(node).path(database),
+    auto process = cluster.spawn_app({verb, cluster.node(node).path(database),
                                       std::to_string(random()), std::to_string(seconds)},
                                      errors);
     readers.push_back({what, errors, std::move(process)});
   };
-  for (size_t i = 0; i < kReaders; i++) add_reader(0, i);
+  for (size_t i = 0; i < load.readers; i++) add_reader(load.reader_verb, 0, i);
   for (size_t i = 1; i <= kReplicas; i++) {
-    add_reader(i, 0);
-    add_reader(i, 1);
+    add_reader("read", i, 0);
+    add_reader("read", i, 1);
   }
-  int64_t transactions = join_all(writers, seconds);
-  int64_t snapshots = join_all(readers, seconds);
-  MESSAGE(database, ": ", transactions, " transactions, ", snapshots, " snapshots");
+  auto [transactions, switches] = join_all(writers, seconds);
+  int64_t snapshots = join_all(readers, seconds)[0];
+  MESSAGE(database, ": ", transactions, " transactions, ", switches, " switches, ", snapshots,
+          " snapshots");
   CHECK(transactions > 0);
   CHECK(snapshots > 0);
+  return switches;
 }
 
 void check_log(Cluster& cluster, size_t node, const std::string& database) {
@@ -78,37 +94,69 @@ void check_log(Cluster& cluster, size_t node, const std::string& database) {
   CHECK_MESSAGE(walk.last == counter, database, " on node ", node);
 }
 
-}  // namespace
-
-TEST_CASE("every replica read is a committed state, in commit order, and the log skips none") {
+// Rounds on a database of each page size in turn; then all of them must be equal on all nodes, hold
+// what was reported, and have each value of the counter in their logs. Answers the switches.
+int64_t torture(const Load& load, double seconds) {
   std::mt19937_64 random(test_seed());
   Cluster cluster(cluster_options(1 + kReplicas));
   cluster.start_primary();
   for (size_t i = 1; i <= kReplicas; i++) cluster.start_replica(i);
-  for (size_t i = 0; i < std::size(kPageSizes); i++) {
+  constexpr size_t kDatabases = std::size(kPageSizes);
+  std::vector<Ledger> ledgers;
+  for (size_t i = 0; i < kDatabases; i++) {
     cluster.run_app(
-        {"init", cluster.node(0).path(database_name(i)), std::to_string(kPageSizes[i])});
+        {"init", cluster.node(0).path(database_name(i)), std::to_string(kPageSizes[i]), load.mode});
+    ledgers.emplace_back(cluster, database_name(i));
   }
   cluster.wait_for_equal(kConvergence);
 
-  double seconds = static_cast<double>(environment_number("LITEFS_TORTURE_SECONDS", 30));
-  size_t databases = std::size(kPageSizes);
-  size_t rounds = std::max<size_t>(databases, static_cast<size_t>(seconds / kRoundSeconds));
-  std::vector<Ledger> ledgers;
-  for (size_t i = 0; i < databases; i++) ledgers.emplace_back(cluster, database_name(i));
+  size_t rounds = std::max<size_t>(kDatabases, static_cast<size_t>(seconds / kRoundSeconds));
+  int64_t switches = 0;
   for (size_t round = 0; round < rounds; round++) {
-    size_t i = round % databases;
-    torture_round(cluster, ledgers[i], database_name(i), seconds / static_cast<double>(rounds),
-                  random);
+    size_t i = round % kDatabases;
+    switches += torture_round(cluster, ledgers[i], database_name(i), load,
+                              seconds / static_cast<double>(rounds), random);
     cluster.wait_for_equal(kConvergence);
   }
-  for (size_t i = 0; i < databases; i++) {
+  for (size_t i = 0; i < kDatabases; i++) {
     cluster.check_same(database_name(i), kConvergence);
     for (size_t node = 0; node <= kReplicas; node++) {
       ledgers[i].check(node);
       check_log(cluster, node, database_name(i));
     }
   }
+  CHECK_FALSE(cluster.log_contains(0, "correcting it"));
+  CHECK_FALSE(cluster.log_contains(0, "pages that differed"));
+  return switches;
+}
+
+double torture_seconds(int64_t otherwise) {
+  return static_cast<double>(environment_number("LITEFS_TORTURE_SECONDS", otherwise));
+}
+
+}  // namespace
+
+TEST_CASE("every replica read is a committed state, in commit order, and the log skips none") {
+  torture({}, torture_seconds(30));
+}
+
+TEST_CASE(
+    "replica reads of databases in rollback modes are committed states, and the log skips none") {
+  torture({.profile = "rollback", .mode = "delete"}, torture_seconds(10));
+}
+
+TEST_CASE(
+    "the journal mode is switched again and again: replicas show committed states, and the log "
+    "skips none") {
+  // Fewer, that somebody is alone at times.
+  Load load{.profile = "modes", .writers = 3, .readers = 2, .reader_verb = "visit"};
+  CHECK(torture(load, torture_seconds(10)) > 0);
+}
+
+TEST_CASE(
+    "connections in EXCLUSIVE come and go: replicas show committed states, and the log skips "
+    "none") {
+  torture({.profile = "exclusive", .writers = 3, .readers = 0}, torture_seconds(30));
 }
 
 TEST_CASE("a read transaction held on a replica neither delays replication nor changes") {
@@ -150,51 +198,6 @@ TEST_CASE("a read transaction held on a replica neither delays replication nor c
   cluster.check_same("db");
 }
 
-TEST_CASE("connections in EXCLUSIVE come and go: replicas show committed states, and the log skips none") {
-  std::mt19937_64 random(test_seed());
-  Cluster cluster(cluster_options(2));
-  cluster.start_primary();
-  cluster.start_replica(1);
-  constexpr size_t kExclusiveWriters = 3;
-  double seconds = static_cast<double>(environment_number("LITEFS_TORTURE_SECONDS", 30));
-  size_t rounds = std::max<size_t>(3, static_cast<size_t>(seconds / kRoundSeconds));
-  std::vector<Ledger> ledgers;
-  for (size_t i = 0; i < std::size(kPageSizes); i++) {
-    cluster.run_app({"init", cluster.node(0).path(database_name(i)), std::to_string(kPageSizes[i])});
-    ledgers.emplace_back(cluster, database_name(i));
-  }
-  cluster.wait_for_equal(kConvergence);
-  for (size_t round = 0; round < rounds; round++) {
-    Ledger& ledger = ledgers[round % ledgers.size()];
-    const std::string database = database_name(round % ledgers.size());
-    double round_seconds = seconds / static_cast<double>(rounds);
-    std::vector<Running> writers;
-    for (size_t i = 0; i < kExclusiveWriters; i++) {
-      auto process = ledger.spawn_writer(round_seconds, "exclusive", random());
-      writers.push_back({"a writer", ledger.error_path(), std::move(process)});
-    }
-    std::string errors = cluster.scratch("reader of " + database + ".errors");
-    std::vector<Running> readers;
-    readers.push_back({"a reader", errors,
-                       cluster.spawn_app({"read", cluster.node(1).path(database), std::to_string(random()),
-                                          std::to_string(round_seconds)},
-                                         errors)});
-    int64_t transactions = join_all(writers, round_seconds);
-    MESSAGE(database, ": ", transactions, " transactions, ", join_all(readers, round_seconds), " snapshots");
-    CHECK(transactions > 0);
-    cluster.wait_for_equal(kConvergence);
-  }
-  for (size_t i = 0; i < ledgers.size(); i++) {
-    cluster.check_same(database_name(i), kConvergence);
-    for (size_t node : {0, 1}) {
-      ledgers[i].check(node);
-      check_log(cluster, node, database_name(i));
-    }
-  }
-  CHECK_FALSE(cluster.log_contains(0, "correcting it"));
-  CHECK_FALSE(cluster.log_contains(0, "pages that differed"));
-}
-
 TEST_CASE("spilled changes that savepoints take back replicate like any others") {
   std::mt19937_64 random(test_seed());
   Cluster cluster(cluster_options(2));
@@ -208,7 +211,7 @@ TEST_CASE("spilled changes that savepoints take back replicate like any others")
     auto process = ledger.spawn_writer(5, "savepoints", random());
     writers.push_back({"a writer", ledger.error_path(), std::move(process)});
   }
-  CHECK(join_all(writers, 5) > 0);
+  CHECK(join_all(writers, 5)[0] > 0);
   cluster.check_same("db", kConvergence);
   ledger.check(1);
   check_log(cluster, 1, "db");

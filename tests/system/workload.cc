@@ -1,6 +1,7 @@
 #include "system/workload.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -64,10 +65,62 @@ Counter read_counter(Statement& select) {
           static_cast<int64_t>(from_big_endian(link))};
 }
 
+// Keeps the connections of several processes away while one of them wants to be alone. Who comes
+// passes the gate; who is in, shares the room.
+class Room {
+ public:
+  explicit Room(const std::string& path)
+      : gate_(open_lock(path + ".gate")), room_(open_lock(path + ".room")) {}
+  ~Room() {
+    close(gate_);
+    close(room_);
+  }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+
+  void enter() {
+    lock(gate_, LOCK_EX);
+    lock(room_, LOCK_SH);
+    lock(gate_, LOCK_UN);
+  }
+  // Waits until all others have left.
+  void enter_alone() {
+    lock(gate_, LOCK_EX);
+    lock(room_, LOCK_EX);
+  }
+  // From being alone.
+  void share() {
+    lock(room_, LOCK_SH);
+    lock(gate_, LOCK_UN);
+  }
+  void leave() {
+    lock(room_, LOCK_UN);
+    lock(gate_, LOCK_UN);
+  }
+
+ private:
+  static int open_lock(const std::string& path) {
+    int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0) throw std::runtime_error("cannot open " + path);
+    return fd;
+  }
+  static void lock(int fd, int operation) {
+    if (flock(fd, operation) != 0) throw std::runtime_error("flock failed");
+  }
+
+  int gate_;
+  int room_;
+};
+
 class Writer {
  public:
   Writer(const std::string& path, const WriterOptions& options) : path_(path), options_(options) {
     random_.seed(options.seed);
+    if (switches_modes()) {
+      std::string directory =
+          options.committed_path.substr(0, options.committed_path.rfind('/') + 1);
+      room_ = std::make_unique<Room>(directory + path.substr(path.rfind('/') + 1));
+    }
     if (!options.committed_path.empty()) {
       committed_ =
           ::open(options.committed_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -79,38 +132,52 @@ class Writer {
     if (committed_ >= 0) close(committed_);
   }
 
-  int64_t run() {
+  WriteReport run() {
     auto start = SteadyClock::now();
-    int64_t done = 0;
     while (!stopping) {
-      if (options_.transactions && done >= options_.transactions) break;
+      if (options_.transactions && report_.transactions >= options_.transactions) break;
       std::chrono::duration<double> elapsed = SteadyClock::now() - start;
       if (options_.seconds > 0 && elapsed.count() >= options_.seconds) break;
       try {
-        done += step();
+        report_.transactions += step();
       } catch (const SqlError& error) {
         if (!error.busy()) throw;
         if (db_ && db_->in_transaction()) db_->exec("ROLLBACK");
         steps_left_ = 0;
       }
     }
-    return done;
+    return report_;
   }
 
  private:
   uint64_t below(uint64_t limit) { return random_() % limit; }
 
-  void open() {
+  bool comes_and_goes() const { return options_.profile == "exclusive" || switches_modes(); }
+  bool switches_modes() const { return options_.profile == "modes"; }
+  bool rolls_back() const { return options_.profile == "rollback"; }
+
+  void close_connection() {
     statements_.reset();
     db_.reset();
+    if (room_) room_->leave();
+  }
+
+  void open() {
+    close_connection();
     // Nobody gets an exclusive lock unless all others are away at times.
     if (comes_and_goes()) usleep(static_cast<useconds_t>(below(30000)));
+    if (room_) room_->enter();
+    connect();
+  }
+
+  void connect() {
     steps_left_ = 1 + below(25);
+    exclusive_ = false;
     db_ = std::make_unique<Sql>(path_, SQLITE_OPEN_READWRITE);
     // Two that wait for each other to leave would wait for long.
     if (comes_and_goes()) sqlite3_busy_timeout(db_->handle(), 100);
     // First of all, so that the wal-index is not shared.
-    if (comes_and_goes() && below(2)) db_->exec("PRAGMA locking_mode=EXCLUSIVE");
+    if (comes_and_goes() && below(2)) set_exclusive(true);
     static constexpr const char* kSynchronous[] = {"NORMAL", "FULL", "OFF"};
     static constexpr int kAutocheckpoint[] = {0, 10, 100, 1000};
     bool checkpoints = options_.profile == "checkpoints";
@@ -118,6 +185,8 @@ class Writer {
               "; PRAGMA synchronous=" + kSynchronous[below(3)] + "; PRAGMA wal_autocheckpoint=" +
               std::to_string(checkpoints ? 10 : kAutocheckpoint[below(4)]) +
               "; PRAGMA mmap_size=" + (below(4) ? "0" : "1000000"));
+    if (rolls_back() || switches_modes()) set_secure_delete();
+    if (rolls_back()) set_mode(kModes[below(kRollbackModes)]);
     statements_ = std::make_unique<Statements>(*db_);
   }
 
@@ -125,19 +194,20 @@ class Writer {
   int64_t step() {
     // An opening that met SQLITE_BUSY left none.
     if (!statements_) open();
-    if (comes_and_goes()) {
-      if (steps_left_-- == 0) {
-        open();
-        return 0;
-      }
-      // From here on with a shared wal-index that nobody else uses; and back.
-      if (below(10) == 0) return housekeeping("PRAGMA locking_mode=EXCLUSIVE");
-      if (below(10) == 0) return housekeeping("PRAGMA locking_mode=NORMAL");
+    if (comes_and_goes() && steps_left_-- == 0) {
+      open();
+      return 0;
     }
+    if (comes_and_goes() || rolls_back()) {
+      // From here on with a shared wal-index that nobody else uses; and back.
+      if (below(rolls_back() ? 100 : 10) == 0) return set_exclusive(true);
+      if (below(10) == 0 && (exclusive_ || !rolls_back())) return set_exclusive(false);
+    }
+    if (switches_modes() && below(15) == 0) return switch_mode();
     uint64_t dice = below(1000);
-    if (options_.profile == "mixed" || comes_and_goes()) {
+    if (options_.profile == "mixed" || comes_and_goes() || rolls_back()) {
       if (dice < 3) return housekeeping("VACUUM");
-      if (dice < 30) return checkpoint();
+      if (dice < 30 && !rolls_back()) return checkpoint();
       if (dice < 36) {
         open();
         return 0;
@@ -145,13 +215,80 @@ class Writer {
       if (dice < 60) return transaction(150 + below(100), Ending::kRollback);
       if (dice < 90) return transaction(100 + below(200), Ending::kCommit);
     }
+    if (rolls_back() || switches_modes()) {
+      if (dice < 130) return transaction(below(100), Ending::kSavepoint);
+      if (dice < 150) return set_secure_delete();
+    }
     if (options_.profile == "savepoints" && dice < 100)
       return transaction(below(100), Ending::kSavepoint);
     if (options_.profile == "checkpoints" && dice < 100) return checkpoint();
     return transaction(below(4), Ending::kCommit);
   }
 
-  bool comes_and_goes() const { return options_.profile == "exclusive"; }
+  int64_t set_exclusive(bool exclusive) {
+    exclusive_ = exclusive;
+    housekeeping(std::string("PRAGMA locking_mode=") + (exclusive ? "EXCLUSIVE" : "NORMAL"));
+    if (exclusive && (rolls_back() || switches_modes())) look_once();
+    return 0;
+  }
+
+  // SQLite 3.40 lets a connection in EXCLUSIVE write without the RESERVED lock when it took
+  // another's journal for a hot one, could not play it back for a SHARED lock, and tries again: two
+  // write at once. So its first look waits for nobody, and one that failed is closed.
+  void look_once() {
+    sqlite3_busy_timeout(db_->handle(), 0);
+    try {
+      db_->integer("SELECT id FROM counter");
+    } catch (const SqlError&) {
+      close_connection();
+      throw;
+    }
+    sqlite3_busy_timeout(db_->handle(), comes_and_goes() ? 100 : 10000);
+  }
+
+  int64_t set_secure_delete() {
+    static constexpr const char* kValues[] = {"ON", "OFF", "FAST"};
+    return housekeeping(std::string("PRAGMA secure_delete=") + kValues[below(3)]);
+  }
+
+  void set_mode(const std::string& mode) {
+    std::string before = db_->text("PRAGMA journal_mode");
+    std::string now = db_->text("PRAGMA journal_mode=" + mode);
+    if ((before == "wal") != (now == "wal")) report_.switches++;
+  }
+
+  int64_t switch_mode() {
+    std::string mode = kModes[below(std::size(kModes))];
+    // The pragma alone answers what the mode was when this connection looked last.
+    read_counter(statements_->counter);
+    if (mode == "wal" || !in_wal()) {
+      set_mode(mode);
+    } else {
+      leave_wal(mode);
+    }
+    return 0;
+  }
+
+  // SQLite 3.40 keeps the pages it has when it leaves the WAL, and loses what others have committed
+  // since: nobody may commit between this connection's last look and the switch.
+  void leave_wal(const std::string& mode) {
+    if (below(2)) {
+      set_exclusive(true);
+      db_->exec("BEGIN IMMEDIATE");
+      read_counter(statements_->counter);
+      db_->exec("COMMIT");
+      set_mode(mode);
+    } else {
+      close_connection();
+      room_->enter_alone();
+      connect();
+      read_counter(statements_->counter);
+      set_mode(mode);
+      room_->share();
+    }
+  }
+
+  bool in_wal() { return db_->text("PRAGMA journal_mode") == "wal"; }
 
   int64_t housekeeping(const std::string& text) {
     db_->exec(text);
@@ -163,10 +300,15 @@ class Writer {
     return housekeeping(std::string("PRAGMA wal_checkpoint(") + kKinds[below(4)] + ")");
   }
 
+  static constexpr size_t kRollbackModes = 3;
+  static constexpr const char* kModes[] = {"delete", "truncate", "persist", "wal"};
+
   enum class Ending { kCommit, kRollback, kSavepoint };
 
   int64_t transaction(uint64_t items, Ending ending) {
     db_->exec("BEGIN IMMEDIATE");
+    // SQLite 3.40 itself loses commits after a savepoint that takes back spilled pages in a WAL.
+    if (switches_modes() && ending == Ending::kSavepoint && in_wal()) ending = Ending::kCommit;
     if (ending == Ending::kSavepoint) {
       db_->exec("SAVEPOINT s");
       change(read_counter(statements_->counter), items);
@@ -240,7 +382,10 @@ class Writer {
   WriterOptions options_;
   std::mt19937_64 random_;
   int committed_ = -1;
-  uint64_t steps_left_ = 0;  // of this connection, in the profile `exclusive`
+  WriteReport report_;
+  uint64_t steps_left_ = 0;     // of this connection, where they come and go
+  bool exclusive_ = false;      // this connection, by its PRAGMA
+  std::unique_ptr<Room> room_;  // of all writers that switch modes
   std::unique_ptr<Sql> db_;
   std::unique_ptr<Statements> statements_;
 };
@@ -276,14 +421,21 @@ void check_entries(Sql& db, const Counter& counter) {
   }
 }
 
+std::unique_ptr<Sql> open_reader(const std::string& path, std::mt19937_64& random) {
+  auto db = std::make_unique<Sql>(path, SQLITE_OPEN_READWRITE);
+  db->exec("PRAGMA cache_size=" + std::string(random() % 2 ? "5" : "-2000") +
+           "; PRAGMA mmap_size=" + (random() % 2 ? "0" : "10000000"));
+  return db;
+}
+
 }  // namespace
 
 void stop_workloads() { stopping = true; }
 bool workloads_stopped() { return stopping; }
 
-void create_workload(const std::string& path, int page_size) {
+void create_workload(const std::string& path, int page_size, const std::string& mode) {
   Sql db(path);
-  db.exec("PRAGMA page_size=" + std::to_string(page_size) + "; PRAGMA journal_mode=WAL");
+  db.exec("PRAGMA page_size=" + std::to_string(page_size) + "; PRAGMA journal_mode=" + mode);
   db.exec(
       "BEGIN IMMEDIATE;"
       "CREATE TABLE counter(id INTEGER PRIMARY KEY, mark BLOB, link BLOB);"
@@ -300,7 +452,7 @@ void create_workload(const std::string& path, int page_size) {
   db.exec("COMMIT");
 }
 
-int64_t write_workload(const std::string& path, const WriterOptions& options) {
+WriteReport write_workload(const std::string& path, const WriterOptions& options) {
   return Writer(path, options).run();
 }
 
@@ -330,17 +482,16 @@ int64_t check_snapshot(Sql& db, std::mt19937_64& random) {
   return counter.value;
 }
 
-ReadReport read_workload(const std::string& path, double seconds, uint64_t seed) {
-  std::mt19937_64 random(seed);
-  auto db = std::make_unique<Sql>(path, SQLITE_OPEN_READWRITE);
-  db->exec("PRAGMA cache_size=" + std::string(random() % 2 ? "5" : "-2000") +
-           "; PRAGMA mmap_size=" + (random() % 2 ? "0" : "10000000"));
+ReadReport read_workload(const std::string& path, const ReaderOptions& options) {
+  std::mt19937_64 random(options.seed);
+  std::unique_ptr<Sql> db;
   ReadReport report;
   auto start = SteadyClock::now();
   while (!stopping) {
     std::chrono::duration<double> elapsed = SteadyClock::now() - start;
-    if (seconds > 0 && elapsed.count() >= seconds) break;
+    if (options.seconds > 0 && elapsed.count() >= options.seconds) break;
     try {
+      if (!db) db = open_reader(path, random);
       int64_t n = check_snapshot(*db, random);
       if (n < report.last) {
         throw Violation("the counter went back from " + std::to_string(report.last) + " to " +
@@ -351,13 +502,13 @@ ReadReport read_workload(const std::string& path, double seconds, uint64_t seed)
       report.snapshots++;
     } catch (const SqlError& error) {
       if (!error.busy()) throw;
-      if (db->in_transaction()) db->exec("ROLLBACK");
+      if (db && db->in_transaction()) db->exec("ROLLBACK");
     }
     // Leaves some of two cores to the writers.
     usleep(static_cast<useconds_t>(random() % 10000));
-    if (random() % 50 == 0) {
+    if (random() % (options.visits ? 3 : 50) == 0) {
       db.reset();
-      db = std::make_unique<Sql>(path, SQLITE_OPEN_READWRITE);
+      if (options.visits) usleep(static_cast<useconds_t>(random() % 50000));
     }
   }
   return report;

@@ -35,27 +35,41 @@ class Violation : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Makes the tables and switches the database to WAL.
-void create_workload(const std::string& path, int page_size);
+// Makes the tables, in the given journal mode.
+void create_workload(const std::string& path, int page_size, const std::string& mode = "wal");
 
 struct WriterOptions {
   int64_t writer = 0;  // its name in `entry`
   uint64_t seed = 0;
   double seconds = 0;        // 0: no limit
   int64_t transactions = 0;  // 0: no limit
-  // mixed; small: only small transactions; checkpoints: small, and many of these; savepoints:
-  // small, and spilled changes taken back by ROLLBACK TO. (SQLite before 3.51 then may publish
-  // frames whose checksums are zero or wrong: walRewriteChecksums starts at a frame that the
-  // savepoint has undone.) exclusive: mixed, by connections that come and go, most of them in
-  // locking_mode=EXCLUSIVE before or after their first look at the database.
+  // mixed: every kind of transaction and checkpoint, in a WAL.
+  // small: only small transactions.
+  // checkpoints: small, and many of these.
+  // savepoints: small, and spilled changes taken back by ROLLBACK TO. (SQLite before 3.51 then may
+  // publish frames whose checksums are zero or wrong: walRewriteChecksums starts at a frame that
+  // the savepoint has undone.) exclusive: mixed, by connections that come and go, most of them in
+  // locking_mode=EXCLUSIVE before or after their first look at the database. rollback: mixed and
+  // savepoints, in a database in a rollback mode; each connection has its own of the three, is in
+  // locking_mode=EXCLUSIVE and without secure_delete at times. modes: exclusive and rollback, and
+  // switches between all four modes.
   std::string profile = "mixed";
   std::string committed_path;  // each counter is appended here (8 bytes, native) once its COMMIT
                                // has returned
 };
-// Commits transactions until a limit or a SIGTERM; answers how many. SqlError: the database refused
-// something other than by SQLITE_BUSY.
-int64_t write_workload(const std::string& path, const WriterOptions& options);
+struct WriteReport {
+  int64_t transactions = 0;
+  int64_t switches = 0;  // of the database, to the WAL or from it
+};
+// Commits transactions until a limit or a SIGTERM. SqlError: the database refused something other
+// than by SQLITE_BUSY.
+WriteReport write_workload(const std::string& path, const WriterOptions& options);
 
+struct ReaderOptions {
+  uint64_t seed = 0;
+  double seconds = 0;   // 0: no limit
+  bool visits = false;  // comes for a few snapshots and goes: writers are alone at times
+};
 struct ReadReport {
   int64_t snapshots = 0;
   int64_t first = -1;  // counters seen
@@ -64,7 +78,7 @@ struct ReadReport {
 // Checks one snapshot; answers its counter.
 int64_t check_snapshot(Sql& db, std::mt19937_64& random);
 // Checks snapshots until the time is over or a SIGTERM comes.
-ReadReport read_workload(const std::string& path, double seconds, uint64_t seed);
+ReadReport read_workload(const std::string& path, const ReaderOptions& options);
 
 // Asks write_workload and read_workload to end; for a signal handler.
 void stop_workloads();
