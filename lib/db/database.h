@@ -389,7 +389,7 @@ class Database {
   class Together;
   Result<bool> differs(NewPages& pages) REQUIRES(mutex_);
   Result<bool> find_super_journal(const std::string& super);
-  Status check_super_journal(uint64_t offset_bytes) REQUIRES(mutex_);
+  Status check_super_journal(uint64_t offset_bytes);
   void give_id() REQUIRES(mutex_);
   // Against pages as they are at a size.
   Status compare_live(Pgno size_after) REQUIRES(mutex_);

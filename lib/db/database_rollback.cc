@@ -33,6 +33,13 @@ Status Database::before_journal_write(uint64_t offset_bytes, ByteView data) {
   const bool active = journal_is_active(data);
   // A zeroed header is PERSIST's way to make a transaction final.
   if (!active) TRY(capture_file());
+  if (active && journal_active_) {
+    // Two writers at once, or one who did not roll back what he found: of the pages of the first the journal tells
+    // nothing any more.
+    env_.log.warning("a journal was begun over one that was not final").kv("database", name());
+    MutexLock lock(mutex_);
+    compare_all_ = true;
+  }
   journal_active_ = active;
   return {};
 }

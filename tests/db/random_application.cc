@@ -121,7 +121,9 @@ void RandomApplication::set_mode(sqlite3* db) {
   static const char* const kModes[] = {"delete", "truncate", "persist", "wal"};
   const std::string mode = kModes[below(options_.wal ? 4 : 3)];
   // A WAL in EXCLUSIVE mode is another matter.
-  if (mode == "wal") run(db, "PRAGMA locking_mode=NORMAL; SELECT count(*) FROM sqlite_schema");
+  for (sqlite3* each : connections_) {
+    if (mode == "wal" && each) run(each, "PRAGMA locking_mode=NORMAL; SELECT count(*) FROM sqlite_schema");
+  }
   // One connection alone can leave the WAL.
   if (in_wal() && mode != "wal") {
     for (sqlite3*& other : connections_) {
