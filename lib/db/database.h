@@ -384,6 +384,7 @@ class Database {
   Result<std::unique_ptr<FileChanges>> file_changes() REQUIRES(mutex_);
   void read_from_file(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
   Status record_file(NewPages& pages) REQUIRES(mutex_);
+  bool missed_transaction(const DatabaseHeader& header) REQUIRES(mutex_);
   Status end_transaction() REQUIRES(mutex_);
   // -- several databases in one transaction (database_group.cc)
   class Together;

@@ -205,6 +205,50 @@ TEST_CASE("death at any operation of the capture loses no commit") {
   }
 }
 
+TEST_CASE("a transaction whose end and writes passed unseen is in the log with the next one") {
+  Story story;
+  sqlite3* db = nullptr;
+  auto exec = [&](const std::string& sql) { REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK); };
+  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "capture") ==
+          SQLITE_OK);
+  exec("CREATE TABLE a(v); CREATE TABLE b(v); INSERT INTO a VALUES(1); INSERT INTO b VALUES(1)");
+  story.vfs.set_unseen(true);
+  story.db->set_writes_unseen(true);
+  exec("UPDATE a SET v = 2");
+  REQUIRE(story.check(true) == "");
+  story.vfs.set_databases(nullptr);
+  exec("UPDATE a SET v = 3");
+  story.vfs.set_databases([&](const std::string&) { return story.db; });
+  exec("UPDATE b SET v = 2");
+  CHECK(story.check(true) == "");
+  exec("UPDATE b SET v = 3");
+  CHECK(story.check(true) == "");
+  sqlite3_close(db);
+}
+
+TEST_CASE("a journal begun over another's tells nothing of that one's pages") {
+  Story story;
+  sqlite3* db = nullptr;
+  auto exec = [&](const std::string& sql) { REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK); };
+  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "capture") ==
+          SQLITE_OK);
+  exec("PRAGMA cache_size=2; CREATE TABLE a(v); INSERT INTO a VALUES(zeroblob(50000))");
+  story.vfs.set_unseen(true);
+  story.db->set_writes_unseen(true);
+  exec("BEGIN; UPDATE a SET v = randomblob(50000)");
+  // Another writer's header, as it goes by and as it lies there.
+  auto journal = story.real->open(story.node.file("app.db") + "-journal", OpenMode::kReadWrite).value();
+  Bytes header(512);
+  REQUIRE(journal->read_exactly(0, header).ok());
+  header[12] ^= 1;
+  REQUIRE(story.db->before_journal_write(0, header).ok());
+  REQUIRE(journal->write_at(0, header).ok());
+  REQUIRE(journal->truncate(512).ok());
+  sqlite3_exec(db, "COMMIT", nullptr, nullptr, nullptr);
+  sqlite3_close(db);
+  CHECK(story.check(true) == "");
+}
+
 TEST_CASE("a creation that was recorded and not made final survives two deaths in its recovery") {
   const FaultAction how[] = {FaultAction::kKillBefore, FaultAction::kKillHalf, FaultAction::kKillAfter};
   for (uint64_t life = 1; life <= 4; ++life) {
