@@ -322,7 +322,6 @@ Status Database::commit_record(RecordEncoder& encoder, const RecordHeader& heade
 }
 
 Status Database::flush_batch() {
-  if (group_.end) return {};  // capture_together goes on when all members are as far
   if (!batch_.commits.items.empty()) {
     std::vector<ChangeLog::Entry> entries;
     entries.reserve(batch_.commits.items.size());
