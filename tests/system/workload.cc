@@ -126,7 +126,6 @@ class Writer {
           ::open(options.committed_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
       if (committed_ < 0) throw std::runtime_error("cannot open " + options.committed_path);
     }
-    if (!comes_and_goes()) open();
   }
   ~Writer() {
     if (committed_ >= 0) close(committed_);
