@@ -46,8 +46,8 @@ class Database::Together {
 
 Status Database::Together::find_changed() NO_THREAD_SAFETY_ANALYSIS {
   for (const std::shared_ptr<Database>& database : all_) {
-    if (database->is_replica_) continue;
     TRY(database->usable());
+    if (database->is_replica_ || database->in_wal_mode()) continue;
     database->begin_batch();
     std::unique_ptr<FileChanges> changes = TRY(database->file_changes());
     if (!changes || !TRY(database->differs(changes->pages))) continue;
@@ -73,6 +73,7 @@ Status Database::Together::write_records(uint64_t group) NO_THREAD_SAFETY_ANALYS
 
 Status Database::Together::end_records() NO_THREAD_SAFETY_ANALYSIS {
   for (Member& member : changed_) {
+    CHECK(member.database->group_.end.has_value());
     TRY(member.database->log_->commit_large(*member.database->group_.end));
     any_ended_ = true;
   }
