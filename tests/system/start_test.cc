@@ -26,6 +26,33 @@ std::vector<std::string> lines_of(const std::string& path) {
   return lines;
 }
 
+// Asks the node of index 0 for its status until it answers as the primary: how often it said that it is starting.
+size_t count_starting_answers(Cluster& cluster) {
+  size_t starting = 0;
+  for (Deadline deadline(kSoon); !deadline.passed();) {
+    bool mounted = !mounts_below(cluster.directory()).empty();
+    SpawnOptions options;
+    options.argv = {getenv("LITEFS_BIN"), "status", "-data", cluster.node(0).data()};
+    auto status = Process::spawn(options);
+    std::string text = status->read_all(kSoon);
+    int code = status->join(kSoon).code;
+    if (code == 0) {
+      CHECK(!mounts_below(cluster.directory()).empty());
+      CHECK(text.find("node0 is the primary") == 0);
+      return starting;
+    }
+    if (code == 3) {
+      CHECK(text.find("node0 is starting") == 0);
+      starting++;
+    } else {
+      CHECK(code == 1);
+      CHECK_FALSE(mounted);
+    }
+  }
+  FAIL("the node does not answer as the primary");
+  return starting;
+}
+
 }  // namespace
 
 TEST_CASE("applications that insist while the node is killed and restarted lose nothing") {
@@ -150,29 +177,15 @@ TEST_CASE("status says that a node is starting until its mount serves") {
       "INSERT INTO t SELECT randomblob(1000) FROM c");
   app.close();
   cluster.stop(0);
-  // Of another boot: the start hashes the whole database.
-  std::filesystem::remove(cluster.node(0).data() + "/meta/db/control");
-  cluster.launch(0);
   size_t starting = 0;
-  for (Deadline deadline(kSoon); !deadline.passed();) {
-    bool mounted = !mounts_below(cluster.directory()).empty();
-    SpawnOptions options;
-    options.argv = {getenv("LITEFS_BIN"), "status", "-data", cluster.node(0).data()};
-    auto status = Process::spawn(options);
-    std::string text = status->read_all(kSoon);
-    int code = status->join(kSoon).code;
-    if (code == 0) {
-      CHECK(!mounts_below(cluster.directory()).empty());
-      CHECK(text.find("node0 is the primary") == 0);
-      break;
-    }
-    if (code == 3) {
-      CHECK(text.find("node0 is starting") == 0);
-      starting++;
-    } else {
-      CHECK(code == 1);
-      CHECK_FALSE(mounted);
-    }
+  // A start of some milliseconds can be over before the first question: then again.
+  for (int start = 0; start < 20 && starting == 0; start++) {
+    CAPTURE(start);
+    if (start > 0) cluster.stop(0);
+    // Of another boot: the start hashes the whole database.
+    std::filesystem::remove(cluster.node(0).data() + "/meta/db/control");
+    cluster.launch(0);
+    starting = count_starting_answers(cluster);
   }
   CHECK(starting > 0);
 }
