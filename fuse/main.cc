@@ -51,6 +51,7 @@ Result<int> run_node(const Options& options, const Log& log, Signals& signals) {
   mount_options.mount_dir = options.fuse_dir;
   mount_options.backing_dir = options.data_dir + "/db";
   mount_options.allow_other = options.fuse_allow_other;
+  mount_options.mounting = [&](uint64_t device) { return node->mounting(device); };
   mount_options.ended = [&] {
     mount_ended = true;
     signals.wake();

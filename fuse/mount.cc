@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -102,6 +103,11 @@ Status Mount::Core::serve() {
 // Only when everything works, as a dead mount that is there protects the directory until then. Up to
 // attach_mount nothing of ours may look the path up: it is the dead mount's.
 Status Mount::Core::attach(MountPointState on_it) {
+  struct statx info;
+  if (statx(detached.get(), "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &info) != 0) {
+    return errno_error(errno, "asking for the device of the mount for " + path);
+  }
+  if (options.mounting) TRY(options.mounting(makedev(info.stx_dev_major, info.stx_dev_minor)));
   TRY(attach_mount(detached, path, on_it, log));
   detached.reset();  // else it would keep the mount busy
   std::optional<MountedHere> mounted = TRY(mounted_on(path));

@@ -37,6 +37,8 @@ struct MountOptions {
   std::chrono::milliseconds client_call_max = kClientCallMax;
   // For requests that run when stop() begins, and again for the threads to end.
   std::chrono::milliseconds stop_max{10'000};
+  // Before applications can find the mount: its device, as stat has it. An error ends the start.
+  std::function<Status(uint64_t device)> mounting{};
   // Called once, on a serving thread, when somebody else has unmounted or aborted the mount. stop()
   // is still due.
   std::function<void()> ended;

@@ -22,7 +22,7 @@ constexpr std::chrono::milliseconds kStartMax{5000};
 
 struct DoorFiles {
   Descriptor database;
-  Descriptor shm;
+  Descriptor shm{};  // as soon as a lock on it is asked for
 };
 
 // As SQLite makes it (unixOpenSharedMemory): whoever may write the database may write its -shm.
@@ -48,7 +48,6 @@ Result<DoorFiles> open_door(const std::string& path) {
   DoorFiles files;
   files.database = Descriptor(open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
   if (!files.database.valid()) return errno_error(errno, "opening " + path + " through the mount");
-  files.shm = TRY(open_shm(path + "-shm", files.database.get()));
   return files;
 }
 
@@ -167,9 +166,14 @@ class MountClient::Door final : public LockDoor {
     return call([id = id_, name = name_, file, start, length, kind](State& state) -> Result<bool> {
       auto it = state.doors.find(id);
       CHECK(it != state.doors.end());
-      bool shm = file == LockFile::kShm;
-      int fd = shm ? it->second.shm.get() : it->second.database.get();
-      TRY(set_lock(fd, start, length, kind, name + (shm ? "-shm" : "")));
+      DoorFiles& files = it->second;
+      if (file == LockFile::kDatabase) {
+        TRY(set_lock(files.database.get(), start, length, kind, name));
+        return true;
+      }
+      const std::string shm = name + "-shm";
+      if (!files.shm.valid()) files.shm = TRY(open_shm(state.mount_dir + "/" + shm, files.database.get()));
+      TRY(set_lock(files.shm.get(), start, length, kind, shm));
       return true;
     });
   }

@@ -44,8 +44,8 @@ class MountClient {
   // By which the mount recognises this thread's requests.
   pid_t thread_id() const { return thread_id_; }
 
-  // The locks of database `name`, through the mount. Opens NAME read-only and NAME-shm read-write;
-  // the latter is made, with the database's owner and mode as SQLite does it, when it is missing.
+  // The locks of database `name`, through the mount. Opens NAME read-only, and for the first lock on it NAME-shm
+  // read-write; the latter is made, with the database's owner and mode as SQLite does it, when it is missing.
   // kNotFound: no such database. The door's files are closed, and its locks with them, when it is
   // destroyed.
   Result<std::unique_ptr<LockDoor>> lock_door(const std::string& name);

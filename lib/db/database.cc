@@ -170,6 +170,18 @@ Result<bool> Database::read_current_page(Pgno pgno, MutableByteView page) {
   return n == page.size();
 }
 
+std::vector<ProcessName> Database::left_over() {
+  if (!env_.left_over) return {};
+  return env_.left_over({name(), name() + "-wal", name() + "-shm", name() + "-journal"});
+}
+
+Error Database::held_by(const std::vector<ProcessName>& holders, const std::string& otherwise) {
+  Error busy(ErrorCode::kBusy,
+             holders.empty() ? otherwise : "open since before this start in " + process_list_text(holders));
+  set_state(DatabaseState::kFenced, busy.message());
+  return busy;
+}
+
 Status Database::fence() {
   MutexLock lock(mutex_);
   TRY(not_stopped());
@@ -197,12 +209,9 @@ Status Database::fence() {
       env_.log.warning("cannot tell whether old processes still write this database").error(free.error());
       continue;
     }
-    std::string holders = process_list_text(processes_on_dead_mount({name(), name() + "-wal", name() + "-shm"}));
-    Error busy(ErrorCode::kBusy, holders.empty() ? free.error().message()
-                                                 : "open since before this start in " + holders);
-    set_state(DatabaseState::kFenced, busy.message());
-    return busy;
+    return held_by(left_over(), free.error().message());
   }
+  if (std::vector<ProcessName> holders = left_over(); !holders.empty()) return held_by(holders, "");
   if (shm.ok()) {
     TRY(env_.files.remove(paths_.shm()));
     env_.observer.file_removed(name() + "-shm");
@@ -226,12 +235,10 @@ Status Database::stop() {
     attached_ = false;
   }
   TRY(log_->sync());
+  const bool unjournaled = written_unjournaled();
+  note_file_at_rest();
   ControlState state = control_->state();
-  Result<FileInfo> info = env_.files.info(paths_.database());
-  if (info.ok()) {
-    state.clean_size_bytes = info.value().size_bytes;
-    state.clean_mtime_ns = info.value().mtime_ns;
-  }
+  if (unjournaled) state.clean_mtime_ns = 0;  // so that the next start compares
   state.log_end = log_->end();
   control_->store(state);
   TRY(sums_->sync());

@@ -35,6 +35,7 @@
 #include "db/wal_tail.h"
 #include "env/clock.h"
 #include "env/file.h"
+#include "env/process.h"
 #include "sqlite/header.h"
 #include "sqlite/journal.h"
 #include "sqlite/locks.h"
@@ -135,6 +136,8 @@ struct DatabaseEnvironment {
   NodeId node;
   DatabaseObserver& observer;
   LockDoors& lock_doors;
+  // Who may have files of the names given open since before the node's start, where the locks of now are not theirs.
+  std::function<std::vector<ProcessName>(const std::vector<std::string>& file_names)> left_over{};
   // Testing only: leaves out the drains that DESIGN section 5 asks for, to show that tests notice.
   bool skip_drains = false;
   uint64_t segment_bytes = 16u << 20;
@@ -205,7 +208,14 @@ class Database {
     transaction_synced_ = true;
   }
   // Whether the front end sees the application's writes to the database file. By default it does.
-  void set_writes_unseen(bool unseen) { writes_unseen_ = unseen; }
+  void set_writes_unseen(bool unseen) {
+    writes_unseen_ = unseen;
+    if (unseen) were_writes_unseen_ = true;
+  }
+  // Where it does not: captures what was written with no journal (journal_mode MEMORY or OFF), by comparing all pages,
+  // once no application is in the midst of writing. Takes a lock by the applications' door: not for who serves that.
+  // Answers whether there was anything; kBusy: there may be, and a writer is at work.
+  Result<bool> capture_unjournaled();
   // -wal and -shm have been unlinked (after a drain).
   void tail_unlinked();
   // The rollback journal's transaction is about to be final: records what it changed. An error refuses the commit; a
@@ -242,8 +252,8 @@ class Database {
   // -wal is about to be unlinked. kBusy while it holds committed pages that are not in the database file: only
   // SQLite's own last close removes it safely.
   Status before_wal_unlink();
-  // The node's own view of the file for the mount: its WAL, for inotify. -1: none.
-  int wal_descriptor();
+  // What is written when an application commits, for inotify: the WAL, or a database whose writes are unseen. -1: none.
+  int watched_descriptor();
 
   // ---- whole files, on a primary (database_adopt.cc) ----
 
@@ -312,6 +322,8 @@ class Database {
   Database(const DatabaseEnvironment& environment, const std::string& name);
 
   // -- shared (database.cc)
+  std::vector<ProcessName> left_over();
+  Error held_by(const std::vector<ProcessName>& holders, const std::string& otherwise);
   // The one function in which the position changes. `page_size` 0: as it was.
   void advance(const ControlPoint& point, uint32_t page_size = 0) REQUIRES(mutex_);
   void set_state(DatabaseState state, const std::string& detail);
@@ -368,6 +380,7 @@ class Database {
   Status flush_batch() REQUIRES(mutex_);
   Status settle_batch() REQUIRES(mutex_);
   void note_file_at_rest() REQUIRES(mutex_);
+  std::optional<uint32_t> read_change_counter() REQUIRES(mutex_);
   Status forget_batch(Status captured) REQUIRES(mutex_);
   Status sync_log() REQUIRES(mutex_);
   Checksum pending_sum(Pgno pgno) REQUIRES(mutex_);
@@ -385,6 +398,7 @@ class Database {
   void read_from_file(NewPages& pages, const JournalIndex* journal) REQUIRES(mutex_);
   Status record_file(NewPages& pages) REQUIRES(mutex_);
   bool missed_transaction(const DatabaseHeader& header) REQUIRES(mutex_);
+  bool written_unjournaled() REQUIRES(mutex_);
   Status end_transaction() REQUIRES(mutex_);
   // -- several databases in one transaction (database_group.cc)
   class Together;
@@ -551,6 +565,7 @@ class Database {
   std::atomic<bool> journal_active_{false};
   std::atomic<bool> transaction_synced_{false};  // the journal or the file since the journal's last end
   std::atomic<bool> writes_unseen_{false};
+  std::atomic<bool> were_writes_unseen_{false};  // and it is not known whether there were any
   PageSet written_ GUARDED_BY(mutex_);              // in a rollback mode, and not captured yet
   bool compare_all_ GUARDED_BY(mutex_) = false;     // what changed is not known
   bool warned_of_leaves_ GUARDED_BY(mutex_) = false;

@@ -189,6 +189,8 @@ Status Database::attach_writer() {
   // Before anybody can open them the real files are locked, not the mount's.
   std::unique_ptr<LockDoor> locks =
       offline_ ? TRY(direct_lock_door(env_.files, paths_.database())) : TRY(env_.lock_doors.open(name()));
+  // Any first call opens -shm by that door, or makes it there, where its name is not known as missing then.
+  TRY(locks->try_lock(LockFile::kShm, kDmsByte, 1, LockKind::kNone));
   WalWriterFiles files;
   files.database = TRY(env_.files.open(paths_.database(), OpenMode::kReadWrite));
   files.wal = TRY(env_.files.open(paths_.wal(), OpenMode::kCreate));

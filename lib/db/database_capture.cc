@@ -77,9 +77,10 @@ void Database::removed() {
   control_->store(state);
 }
 
-int Database::wal_descriptor() {
+int Database::watched_descriptor() {
   MutexLock lock(mutex_);
-  return tail_ && tail_->has_wal() ? tail_->wal()->fd() : -1;
+  if (tail_ && tail_->has_wal()) return tail_->wal()->fd();
+  return were_writes_unseen_ && open_file().ok() ? file_->fd() : -1;
 }
 
 Status Database::drain(bool urgent) {

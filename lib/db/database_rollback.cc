@@ -182,6 +182,39 @@ bool Database::missed_transaction(const DatabaseHeader& header) {
   return captured != 0 && header.change_counter - captured > 1;
 }
 
+// Whether the file was written since the last capture while no journal told of it.
+bool Database::written_unjournaled() {
+  if (!were_writes_unseen_ || is_replica_ || journal_active_ || in_wal_mode()) return false;
+  const ControlState& state = control_->state();
+  if (state.current.size_pages == 0 || state.clean_mtime_ns == 0 || !in_rollback_mode()) return false;
+  if (!at_rest_as_noted()) return true;
+  if (!writes_unseen_) were_writes_unseen_ = false;
+  if (writes_unseen_) were_writes_unseen_ = true;  // since just now
+  return false;
+}
+
+Result<bool> Database::capture_unjournaled() {
+  {
+    MutexLock lock(mutex_);
+    TRY(usable());
+    if (!written_unjournaled()) return false;
+  }
+  std::unique_ptr<LockDoor> door = TRY(env_.lock_doors.open(name()));
+  // With it nobody writes the file, though somebody may be about to.
+  HeldLock shared = TRY(take_shared(*door));
+  MutexLock lock(mutex_);
+  TRY(usable());
+  if (!written_unjournaled()) return false;
+  const TxId before = control_->state().current.position.txid;
+  begin_batch();
+  TRY(forget_batch(capture_file_locked()));
+  if (control_->state().current.position.txid == before) return false;
+  env_.log.error("the database was written without a rollback journal (journal_mode MEMORY or OFF): all of it was "
+                 "compared, and what differs is one transaction")
+      .kv("database", name());
+  return true;
+}
+
 // What a transaction may have changed, as the file has it now; null: there is nothing and was nothing.
 Result<std::unique_ptr<Database::FileChanges>> Database::file_changes() {
   Status opened = open_file();
@@ -199,7 +232,7 @@ Result<std::unique_ptr<Database::FileChanges>> Database::file_changes() {
     pages.page_size = header->page_size;
     pages.size_after = header->effective_size(info.size_bytes);
     pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
-    if (writes_unseen_ && !pages.replaces && missed_transaction(*header)) {
+    if (were_writes_unseen_ && !pages.replaces && missed_transaction(*header)) {
       env_.log.warning("a transaction passed unseen; comparing all pages").kv("database", name());
       compare_all_ = true;
     }
@@ -253,6 +286,14 @@ Status Database::record_file(NewPages& pages) {
   return {};
 }
 
+std::optional<uint32_t> Database::read_change_counter() {
+  uint8_t counter[4];
+  if (!open_file().ok()) return std::nullopt;
+  Result<size_t> got = file_->read_at(kChangeCounterOffset, counter);
+  if (!got.ok() || got.value() != sizeof counter) return std::nullopt;
+  return load_be32(counter);
+}
+
 // Remembers what the database file looks like while no transaction and no WAL is pending, so that a later start
 // can tell that nobody changed it.
 void Database::note_file_at_rest() {
@@ -261,13 +302,10 @@ void Database::note_file_at_rest() {
   if (!info.ok()) return;
   state.clean_size_bytes = info.value().size_bytes;
   state.clean_mtime_ns = info.value().mtime_ns;
-  uint8_t counter[4];
-  if (open_file().ok()) {
-    Result<size_t> got = file_->read_at(kChangeCounterOffset, counter);
-    if (got.ok() && got.value() == sizeof counter && load_be32(counter) != state.change_counter) {
-      state.change_counter_before = state.change_counter;
-      state.change_counter = load_be32(counter);
-    }
+  std::optional<uint32_t> counter = read_change_counter();
+  if (counter && *counter != state.change_counter) {
+    state.change_counter_before = state.change_counter;
+    state.change_counter = *counter;
   }
   control_->store(state);
 }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -27,18 +28,17 @@ void for_each_entry(const std::string& path, Visit visit) {
   closedir(dir);
 }
 
-bool is_dead_file(const std::string& link, const std::vector<std::string>& file_names) {
+bool is_on_dead_device(const std::string& link, const std::vector<uint64_t>& devices, OpenFile& file) {
   char target[4096];
   ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
-  if (n <= 0) return false;
-  std::string path(target, static_cast<size_t>(n));
-  auto named = std::find_if(file_names.begin(), file_names.end(),
-                            [&](const std::string& name) { return path.ends_with("/" + name); });
-  if (named == file_names.end()) return false;
-  // A file of a detached mount has a path from that mount's own root.
-  if (path.size() == named->size() + 1) return true;
-  // Past the kernel's cache, which goes on answering for files of a dead mount.
+  if (n <= 0 || target[0] != '/') return false;  // a socket, a pipe
+  // Asks nobody, so that no other mount's daemon has to answer.
   struct statx info;
+  if (statx(AT_FDCWD, link.c_str(), AT_STATX_DONT_SYNC, STATX_TYPE, &info) != 0) return false;
+  file.device = makedev(info.stx_dev_major, info.stx_dev_minor);
+  if (std::find(devices.begin(), devices.end(), file.device) == devices.end()) return false;
+  file.path.assign(target, static_cast<size_t>(n));
+  // The number may be a living mount's by now. Past the kernel's cache, which goes on answering for a dead mount's files.
   return statx(AT_FDCWD, link.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) != 0 && errno == ENOTCONN;
 }
 
@@ -54,19 +54,15 @@ ProcessName name_process(const std::string& pid) {
   return process;
 }
 
-// Processes of which holds(link) is true for the link of some descriptor.
-template <class Holds>
-std::vector<ProcessName> processes_where(Holds holds) {
-  std::vector<ProcessName> found;
+// Calls visit(pid, link) for each descriptor of each process.
+template <class Visit>
+void for_each_descriptor(Visit visit) {
   for_each_entry("/proc", [&](const std::string& pid) {
     if (pid.find_first_not_of("0123456789") != std::string::npos) return;
-    bool any = false;
     for_each_entry("/proc/" + pid + "/fd", [&](const std::string& fd) {
-      if (!any && fd[0] != '.') any = holds("/proc/" + pid + "/fd/" + fd);
+      if (fd[0] != '.') visit(pid, "/proc/" + pid + "/fd/" + fd);
     });
-    if (any) found.push_back(name_process(pid));
   });
-  return found;
 }
 
 }  // namespace
@@ -88,8 +84,15 @@ Result<uint64_t> raise_open_files_max() {
   return static_cast<uint64_t>(limit.rlim_cur);
 }
 
-std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names) {
-  return processes_where([&](const std::string& link) { return is_dead_file(link, file_names); });
+std::vector<OpenFile> open_on_dead_devices(const std::vector<uint64_t>& devices) {
+  std::vector<OpenFile> found;
+  for_each_descriptor([&](const std::string& pid, const std::string& link) {
+    OpenFile file;
+    if (!is_on_dead_device(link, devices, file)) return;
+    file.process = name_process(pid);
+    found.push_back(file);
+  });
+  return found;
 }
 
 std::vector<ProcessName> processes_with_open(const std::vector<std::string>& paths) {
@@ -105,17 +108,19 @@ std::vector<ProcessName> processes_with_open(const std::vector<std::string>& pat
       files.push_back({path.substr(path.rfind('/') + 1), info.st_dev, info.st_ino});
     }
   }
-  std::vector<ProcessName> found = processes_where([&](const std::string& link) {
+  std::vector<ProcessName> found;
+  for_each_descriptor([&](const std::string& pid, const std::string& link) {
     char target[4096];
     ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
-    if (n <= 0) return false;
+    if (n <= 0 || (!found.empty() && found.back().pid == std::atoi(pid.c_str()))) return;
     std::string path(target, static_cast<size_t>(n));
-    return std::any_of(files.begin(), files.end(), [&](const Known& file) {
+    const bool holds = std::any_of(files.begin(), files.end(), [&](const Known& file) {
       // By name first: asking about a file on some other, dead mount could wait.
       if (path.substr(path.rfind('/') + 1) != file.name) return false;
       struct stat info;
       return stat(link.c_str(), &info) == 0 && info.st_dev == file.device && info.st_ino == file.inode;
     });
+    if (holds) found.push_back(name_process(pid));
   });
   std::erase_if(found, [](const ProcessName& process) { return process.pid == getpid(); });
   return found;

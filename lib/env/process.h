@@ -24,9 +24,15 @@ struct ProcessName {
   std::string command;  // as in /proc/PID/comm
 };
 
-// Processes that have a file of one of these names open through a dead mount: its path has lost its mount point, or
-// asking for its attributes answers ENOTCONN. Processes that this user may not look at are left out.
-std::vector<ProcessName> processes_on_dead_mount(const std::vector<std::string>& file_names);
+struct OpenFile {
+  ProcessName process;
+  std::string path;  // as the kernel has it; from its mount's own root, where the mount is detached
+  uint64_t device = 0;
+};
+
+// The files that processes have open on these devices (as stat has them), where they are dead mounts' devices: asking for
+// the file's attributes answers ENOTCONN. Processes that this user may not look at are left out.
+std::vector<OpenFile> open_on_dead_devices(const std::vector<uint64_t>& devices);
 
 // Other processes that have one of these files open, by whatever path. Processes that this user may not look at are
 // left out.

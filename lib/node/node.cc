@@ -26,15 +26,18 @@ auto take_within(std::chrono::milliseconds time_max, Take take) -> decltype(take
   }
 }
 
-DatabaseEnvironment database_environment(const NodeEnvironment& env, const Options& options, NodeId node,
-                                         DatabaseObserver& observer, LockDoors& doors) {
-  DatabaseEnvironment environment{env.files, env.clock, env.random, env.log, options.data_dir, node, observer, doors};
+}  // namespace
+
+DatabaseEnvironment Node::database_environment(Node& node) {
+  DatabaseEnvironment environment{node.env_.files,    node.env_.clock,          node.env_.random, node.env_.log,
+                                  node.options_.data_dir, node.node_file_->node(), node,             node};
+  environment.left_over = [&mounts = *node.dead_mounts_](const std::vector<std::string>& names) {
+    return mounts.holders(names);
+  };
   const char* skip = std::getenv("LITEFS_TEST_NO_DRAINS");
   environment.skip_drains = skip && std::string(skip) == "1";
   return environment;
 }
-
-}  // namespace
 
 Result<std::unique_ptr<Node>> Node::create(const NodeEnvironment& environment, const Options& options,
                                            std::chrono::milliseconds predecessor_max) {
@@ -46,17 +49,20 @@ Result<std::unique_ptr<Node>> Node::create(const NodeEnvironment& environment, c
     TRY(node_file->raise_epoch(Epoch{node_file->epoch().value + 1}));
     if (node_file->cluster() == 0) TRY(node_file->set_cluster(environment.random.nonzero_u64()));
   }
-  auto node = std::unique_ptr<Node>(new Node(environment, options, std::move(node_file)));
+  std::unique_ptr<DeadMounts> dead_mounts =
+      TRY(DeadMounts::open(environment.files, environment.clock, options.data_dir + "/mounts"));
+  auto node = std::unique_ptr<Node>(new Node(environment, options, {std::move(node_file), std::move(dead_mounts)}));
   TRY(node->start_loop(predecessor_max));
   return node;
 }
 
-Node::Node(const NodeEnvironment& environment, const Options& options, std::unique_ptr<NodeFile> node_file)
+Node::Node(const NodeEnvironment& environment, const Options& options, Own own)
     : env_(environment),
       options_(options),
-      node_file_(std::move(node_file)),
+      node_file_(std::move(own.node_file)),
+      dead_mounts_(std::move(own.dead_mounts)),
       epoch_(node_file_->epoch()),
-      store_(database_environment(environment, options, node_file_->node(), *this, *this)),
+      store_(database_environment(*this)),
       workers_("worker", kWorkers),
       loop_(uv_event_loop(environment.log)) {}
 

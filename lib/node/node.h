@@ -22,6 +22,7 @@
 #include "base/mutex.h"
 #include "db/store.h"
 #include "env/clock.h"
+#include "env/dead_mounts.h"
 #include "env/file.h"
 #include "env/loop.h"
 #include "env/worker_pool.h"
@@ -82,6 +83,9 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   // Its WAL was opened: begin to follow it.
   void follow_tail(std::shared_ptr<Database> database) { poller_->touch(std::move(database)); }
 
+  // A mount of this node's databases is about to be put where applications find it.
+  Status mounting(uint64_t device) { return dead_mounts_->add(device); }
+
   // The primary's host name as this node knows it; empty on the primary and while unknown.
   std::string primary_host_name();
   // Milliseconds behind the primary; 0 on the primary, nothing while unknown.
@@ -89,8 +93,13 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   NodeStatus status();
 
  private:
-  Node(const NodeEnvironment& environment, const Options& options, std::unique_ptr<NodeFile> node_file);
+  struct Own {
+    std::unique_ptr<NodeFile> node_file;
+    std::unique_ptr<DeadMounts> dead_mounts;
+  };
+  Node(const NodeEnvironment& environment, const Options& options, Own own);
 
+  static DatabaseEnvironment database_environment(Node& node);
   Status start_loop(std::chrono::milliseconds predecessor_max);
   void run_on_loop(std::function<void()> job);
   Status start_database(Database& database);
@@ -121,6 +130,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   const NodeEnvironment env_;
   const Options options_;
   std::unique_ptr<NodeFile> node_file_;
+  std::unique_ptr<DeadMounts> dead_mounts_;
   const Epoch epoch_;  // of this run, on a primary
   Store store_;
   WorkerPool workers_;

@@ -14,6 +14,14 @@ constexpr int64_t kAfterFailureNs = 1'000'000'000;
 // An idle node looks at its files this often even if no watch fired, in case a file system raises no events.
 constexpr int kWatchMaxMs = 1000;
 
+Result<bool> poll(Database& database) {
+  if (TRY(database.poll())) return true;
+  Result<bool> unjournaled = database.capture_unjournaled();
+  // A writer is at work: it will be looked at again.
+  if (!unjournaled.ok() && unjournaled.error().code() == ErrorCode::kBusy) return false;
+  return unjournaled;
+}
+
 }  // namespace
 
 struct TailPoller::Followed {
@@ -76,13 +84,13 @@ void TailPoller::take_touched() {
 }
 
 void TailPoller::arm(Followed& followed) {
-  int fd = followed.database->wal_descriptor();
+  int fd = followed.database->watched_descriptor();
   if (fd < 0) return;
   Result<int> watch = watch_->add(fd);
   if (watch.ok()) {
     followed.watch = watch.value();
   } else {
-    log_.warning("cannot watch a WAL; looking at it each second").kv("database", followed.database->name()).error(watch.error());
+    log_.warning("cannot watch a file; looking at it each second").kv("database", followed.database->name()).error(watch.error());
   }
 }
 
@@ -97,7 +105,7 @@ bool TailPoller::poll_active() {
   int64_t now_ns = clock_.monotonic_ns();
   for (const auto& followed : followed_) {
     if (!followed->active || now_ns < followed->not_before_ns) continue;
-    Result<bool> polled = followed->database->poll();
+    Result<bool> polled = poll(*followed->database);
     if (polled.ok()) {
       followed->failing = false;
       if (polled.value()) {
@@ -136,7 +144,7 @@ void TailPoller::run() {
       }
       // Arm first, then look once more: what came in between raises no event.
       arm(*followed);
-      Result<bool> polled = followed->database->poll();
+      Result<bool> polled = poll(*followed->database);
       if (polled.ok() && polled.value()) {
         disarm(*followed);
         followed->last_new_ns = now_ns;

@@ -7,14 +7,18 @@ namespace {
 
 class DirectLockDoor final : public LockDoor {
  public:
-  DirectLockDoor(std::unique_ptr<File> database, std::unique_ptr<File> shm)
-      : database_(std::move(database)), shm_(std::move(shm)) {}
+  DirectLockDoor(FileSystem& files, const std::string& path, std::unique_ptr<File> database)
+      : files_(files), path_(path), database_(std::move(database)) {}
 
   Status try_lock(LockFile file, uint64_t start, uint64_t length, LockKind kind) override {
-    return (file == LockFile::kDatabase ? *database_ : *shm_).try_lock(start, length, kind);
+    if (file == LockFile::kDatabase) return database_->try_lock(start, length, kind);
+    if (!shm_) shm_ = TRY(files_.open(path_ + "-shm", OpenMode::kCreate));
+    return shm_->try_lock(start, length, kind);
   }
 
  private:
+  FileSystem& files_;
+  const std::string path_;
   std::unique_ptr<File> database_;
   std::unique_ptr<File> shm_;
 };
@@ -24,8 +28,7 @@ class DirectLockDoor final : public LockDoor {
 Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files,
                                                    const std::string& database_path) {
   std::unique_ptr<File> database = TRY(files.open(database_path, OpenMode::kReadWrite));
-  std::unique_ptr<File> shm = TRY(files.open(database_path + "-shm", OpenMode::kCreate));
-  return std::unique_ptr<LockDoor>(new DirectLockDoor(std::move(database), std::move(shm)));
+  return std::unique_ptr<LockDoor>(new DirectLockDoor(files, database_path, std::move(database)));
 }
 
 Result<HeldLock> HeldLock::take(LockDoor& door, LockFile file, uint64_t start, uint64_t length,

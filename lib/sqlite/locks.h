@@ -42,8 +42,8 @@ class LockDoor {
 };
 
 // Locks on the real files themselves: for a node without a mount, and for tests. Opens
-// `database_path` and `database_path`-shm read-write (an exclusive lock asks for that) and creates
-// the latter.
+// `database_path`, and for the first lock on it `database_path`-shm, read-write (an exclusive lock asks for that);
+// creates the latter. `files` outlives the door.
 Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files,
                                                    const std::string& database_path);
 

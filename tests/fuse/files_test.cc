@@ -303,6 +303,7 @@ TEST_CASE("a hidden database does not exist for applications, but the node can l
   CHECK(error_of(unlink(mount.at("a.db").c_str())) == ENOENT);
   CHECK(mount.ask("door a.db") == "ok");
   CHECK(mount.ask("lock database 1073741826 510 shared") == "ok");
+  CHECK(mount.ask("lock shm 128 1 shared") == "ok");
   CHECK(try_open(mount.at("a.db"), O_RDONLY) == ENOENT);
   CHECK(names_in(mount.mount_dir()).empty());
   mount.ask("show a.db");

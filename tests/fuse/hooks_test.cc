@@ -186,6 +186,8 @@ TEST_CASE("the node's own opens are not put to the hooks that would wait for the
   CHECK(mount.ask("door a.db") == "ok");
   CHECK(mount.count("open", "a.db") == 0);
   CHECK(mount.count("opened", "a.db") == 1);
+  CHECK(mount.count("opened", "a.db-shm") == 0);
+  CHECK(mount.ask("lock shm 128 1 shared") == "ok");
   CHECK(mount.count("opened", "a.db-shm") == 1);
   CHECK(mount.ask("door none.db").find("not found") == 0);
 }

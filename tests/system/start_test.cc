@@ -189,3 +189,36 @@ TEST_CASE("status says that a node is starting until its mount serves") {
   }
   CHECK(starting > 0);
 }
+
+// Its locks are those of a mount that is dead; but the files that it opens by name, a journal, are the new mount's.
+TEST_CASE("while a connection of before is open, in a rollback mode too, the database is nobody else's") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  std::string mode;
+  SUBCASE("DELETE") { mode = "delete"; }
+  SUBCASE("PERSIST") { mode = "persist"; }
+  SUBCASE("WAL, which the mount passes through") { mode = "wal"; }
+  CAPTURE(mode);
+  App before = cluster.open(0, "db");
+  before.sql("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(id INTEGER PRIMARY KEY, x)");
+  before.sql("INSERT INTO t(x) VALUES('old')");
+  // Who stops a node that is in use leaves its mount to those who have files open there.
+  const bool stopped = mode != "wal";
+  stopped ? cluster.stop(0) : cluster.kill9(0);
+  cluster.start(0);
+  cluster.wait_for_state(0, "db", "fenced", kSoon);
+  App next = cluster.open(0, "db");
+  CHECK(next.try_sql("SELECT * FROM t").error != 0);
+  CHECK(before.try_sql("INSERT INTO t(x) VALUES('late')").error != 0);
+  // A death while it still waits: it is of an earlier mount than the last.
+  cluster.kill9(0);
+  cluster.start(0);
+  cluster.wait_for_state(0, "db", "fenced", kSoon);
+  before.close();
+  cluster.wait_for_state(0, "db", "ready", kSoon);
+  App fresh = cluster.open(0, "db");
+  CHECK(fresh.sql("SELECT x FROM t") == std::vector<std::string>{"old"});
+  fresh.sql("INSERT INTO t(x) VALUES('new')");
+  fresh.close();
+  cluster.check_same("db");
+}

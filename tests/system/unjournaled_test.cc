@@ -1,0 +1,88 @@
+// Writes without a rollback journal to a database that the mount passes through, where they are not seen and cannot be
+// refused.
+#include <signal.h>
+
+#include "system/process.h"
+#include "system/system_test.h"
+
+using namespace litefs::test;
+
+namespace {
+
+constexpr Millis kSoon{10000};
+constexpr const char* kSaid = "written without a rollback journal";
+
+struct Pair {
+  Pair() : cluster(cluster_options(2)) {
+    cluster.start_primary();
+    cluster.start_replica(1);
+    App app = cluster.open(0, "db");
+    app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    app.close();
+    cluster.wait_for_equal(kSoon);
+  }
+  // Of a database in WAL, so that its files are passed through; then in this mode.
+  App open_unseen(const std::string& mode) {
+    App app = cluster.open(0, "db");
+    app.sql("INSERT INTO t(v) VALUES('in WAL')");
+    CHECK(app.value("PRAGMA journal_mode=" + mode) == mode);
+    return app;
+  }
+  // Nobody writes on the primary any more.
+  void check_arrives(const std::string& count) {
+    App reader = cluster.open(1, "db");
+    Deadline deadline(kSoon);
+    while (reader.value("SELECT count(*) FROM t") != count && !deadline.passed()) {
+    }
+    CHECK(reader.value("SELECT count(*) FROM t") == count);
+    reader.close();
+  }
+
+  Cluster cluster;
+};
+
+}  // namespace
+
+TEST_CASE("what is written without a journal to a database that is passed through arrives by itself") {
+  Pair pair;
+  std::string mode;
+  SUBCASE("OFF") { mode = "off"; }
+  SUBCASE("MEMORY") { mode = "memory"; }
+  CAPTURE(mode);
+  App app = pair.open_unseen(mode);
+  app.sql("INSERT INTO t(v) SELECT randomblob(3000) FROM (VALUES(1),(2),(3))");
+  pair.check_arrives("4");
+  CHECK(pair.cluster.log_contains(0, kSaid));
+  app.sql("UPDATE t SET v = 'changed' WHERE id = 2");
+  app.sql("INSERT INTO t(v) VALUES('more')");
+  pair.check_arrives("5");
+  // With the journal again each transaction is its own.
+  CHECK(app.value("PRAGMA journal_mode=delete") == "delete");
+  app.sql("INSERT INTO t(v) VALUES('in DELETE')");
+  pair.check_arrives("6");
+  app.close();
+  pair.cluster.check_same("db");
+}
+
+TEST_CASE("in EXCLUSIVE it arrives when the lock is given back") {
+  Pair pair;
+  App app = pair.open_unseen("off");
+  CHECK(app.value("PRAGMA locking_mode=EXCLUSIVE") == "exclusive");
+  for (int i = 0; i < 3; i++) app.sql("INSERT INTO t(v) VALUES(randomblob(5000))");
+  app.close();
+  pair.check_arrives("4");
+  pair.cluster.check_same("db");
+}
+
+TEST_CASE("a node that stops before it could capture it does so when it starts again") {
+  Pair pair;
+  App app = pair.open_unseen("off");
+  CHECK(app.value("PRAGMA locking_mode=EXCLUSIVE") == "exclusive");
+  for (int i = 0; i < 3; i++) app.sql("INSERT INTO t(v) VALUES(randomblob(5000))");
+  app.process().signal(SIGKILL);
+  app.process().join(kSoon);
+  pair.cluster.stop(0);
+  pair.cluster.start_primary();
+  pair.check_arrives("4");
+  pair.cluster.check_same("db");
+}
