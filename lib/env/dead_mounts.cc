@@ -3,6 +3,7 @@
 #include <sys/sysmacros.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <sstream>
 
 namespace litefs {
@@ -10,6 +11,10 @@ namespace {
 constexpr size_t kFileBytesMax = 1 << 20;
 // Many databases ask at once.
 constexpr int64_t kScanAgainNs = 200'000'000;
+
+std::string device_text(uint64_t device) {
+  return std::to_string(major(device)) + ":" + std::to_string(minor(device)) + "\n";
+}
 }  // namespace
 
 Result<std::unique_ptr<DeadMounts>> DeadMounts::open(FileSystem& files, Clock& clock, const std::string& path) {
@@ -26,31 +31,34 @@ Status DeadMounts::parse(const std::string& text) {
   std::string boot;
   std::getline(in, boot);
   if (boot != clock_.boot_id()) return {};  // nobody lives that long
-  unsigned major_number = 0, minor_number = 0;
-  char colon = 0;
-  while (in >> major_number >> colon >> minor_number) {
+  for (std::string line; std::getline(in, line);) {
+    unsigned major_number = 0, minor_number = 0;
+    int used = 0;
+    const int found = std::sscanf(line.c_str(), "%u:%u%n", &major_number, &minor_number, &used);
+    if (found != 2 || static_cast<size_t>(used) != line.size()) {
+      return Error(ErrorCode::kCorrupt, path_ + ": '" + line + "' is no device; remove the file when no application has "
+                                                               "files open of an earlier mount");
+    }
     devices_.push_back(makedev(major_number, minor_number));
   }
-  if (!in.eof()) return Error(ErrorCode::kCorrupt, path_ + " is not a list of devices; remove it when no application "
-                                                           "has files open of an earlier mount");
   return {};
 }
 
 Status DeadMounts::add(uint64_t device) {
   MutexLock lock(mutex_);
-  if (!devices_.empty()) scan();
-  std::erase_if(devices_, [&](uint64_t known) NO_THREAD_SAFETY_ANALYSIS {
-    return std::none_of(open_.begin(), open_.end(), [&](const OpenFile& file) { return file.device == known; });
-  });
-  if (std::find(devices_.begin(), devices_.end(), device) == devices_.end()) devices_.push_back(device);
+  std::erase(devices_, device);  // the number of one that is gone
+  scan();
   std::string text = clock_.boot_id() + "\n";
-  for (uint64_t known : devices_) text += std::to_string(major(known)) + ":" + std::to_string(minor(known)) + "\n";
-  return files_.write_atomically(path_, as_bytes(text));
+  for (uint64_t one : devices_) text += device_text(one);
+  return files_.write_atomically(path_, as_bytes(text + device_text(device)));
 }
 
 void DeadMounts::scan() {
-  open_ = open_on_dead_devices(devices_);
   scanned_ns_ = clock_.monotonic_ns();
+  open_ = devices_.empty() ? std::vector<OpenFile>() : open_on_dead_devices(devices_);
+  std::erase_if(devices_, [&](uint64_t device) NO_THREAD_SAFETY_ANALYSIS {
+    return std::none_of(open_.begin(), open_.end(), [&](const OpenFile& file) { return file.device == device; });
+  });
 }
 
 std::vector<ProcessName> DeadMounts::holders(const std::vector<std::string>& file_names) {
