@@ -147,6 +147,11 @@ class FaultyFileSystem final : public FileSystem {
       return files_.run(
           kFaultTruncate, "truncate " + path(), [&] { return real_->truncate(size_bytes); }, [] {});
     }
+    Status allocate(uint64_t offset_bytes, uint64_t size_bytes) override {
+      return files_.run(
+          kFaultWrite, "allocate " + path(), [&] { return real_->allocate(offset_bytes, size_bytes); },
+          [] {});
+    }
     Status clone_from(litefs::File& source) override {
       return files_.run(
           kFaultWrite, "clone " + path(), [&] { return real_->clone_from(source); }, [] {});

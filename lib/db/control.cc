@@ -94,8 +94,7 @@ Result<Slot> decode(ByteView slot) {
 Result<std::unique_ptr<Control>> Control::open(FileSystem& files, const std::string& path) {
   auto control = std::unique_ptr<Control>(new Control());
   std::unique_ptr<File> file = TRY(files.open(path, OpenMode::kCreate));
-  FileInfo info = TRY(file->info());
-  if (info.size_bytes < kControlBytes) TRY(file->truncate(kControlBytes));
+  TRY(file->allocate(0, kControlBytes));
   control->mapping_ = TRY(file->map(0, kControlBytes, true));
   for (size_t i = 0; i < 2; ++i) {
     Result<Slot> slot = decode(ByteView(control->mapping_->data() + i * kSlotBytes, kSlotBytes));

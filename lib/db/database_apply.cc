@@ -353,13 +353,13 @@ Status Database::publish_change(Change& change) {
     mask_local_bytes(page_);
     TRY(add_page(1, page_, change.after.size_pages));
   }
+  TRY(sums_->reserve(std::max(change.after.size_pages, before.size_pages)));
   change.after.anchor = TRY(writer_->prepare(change.after.size_pages));
   ControlState state = control_->state();
   state.planned_kind = PlannedKind::kWal;
   state.planned = change.after;
   control_->store(state);
   TRY(writer_->publish());
-  TRY(sums_->reserve(std::max(change.after.size_pages, before.size_pages)));
   for (const auto& [pgno, hash] : change.hashes) {
     if (pgno <= change.after.size_pages) sums_->set(pgno, hash);
   }

@@ -293,6 +293,8 @@ Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
 Status Database::commit_record(RecordEncoder& encoder, const RecordHeader& header, Checksum after,
                                const std::vector<std::pair<Pgno, Checksum>>& changed, const WalAnchor& anchor,
                                bool large) {
+  // Before the log has the record: on a full disk it is not to have what the page sums cannot follow.
+  TRY(sums_->reserve(std::max(header.size_after, control_->state().current.size_pages)));
   LogEntryInfo info;
   info.position = Position{header.epoch, header.txid_last, after};
   info.before = header.before;
@@ -339,7 +341,6 @@ Status Database::flush_batch() {
 Status Database::settle_batch() {
   const ControlPoint& current = control_->state().current;
   if (batch_.position == current.position && batch_.anchor == current.anchor) return {};
-  TRY(sums_->reserve(std::max(batch_.size_pages, current.size_pages)));
   for (const auto& [pgno, hash] : batch_.sums) {
     if (pgno <= batch_.size_pages) sums_->set(pgno, hash);
   }

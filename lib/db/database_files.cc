@@ -43,6 +43,7 @@ Status Database::rename_into_place(SnapshotLoad& copy) {
   TRY(copy.write_page(1, page));
   TRY(copy.file().truncate(static_cast<uint64_t>(copy.size_pages()) * copy.page_size()));
   TRY(copy.file().sync());
+  TRY(sums_->reserve(copy.size_pages()));
   ControlState state = control_->state();
   state.planned_kind = PlannedKind::kRename;
   state.planned = ControlPoint{copy.position(), copy.size_pages(), WalAnchor()};
@@ -53,7 +54,6 @@ Status Database::rename_into_place(SnapshotLoad& copy) {
   TRY(remove_companions());
   TRY(put_file_in_place(like.ok() ? &like.value() : nullptr));
   sums_->shrink(0);
-  TRY(sums_->reserve(copy.size_pages()));
   for (Pgno pgno = 1; pgno <= copy.size_pages(); ++pgno) {
     if (pgno != lock_page(copy.page_size())) sums_->set(pgno, copy.hash(pgno));
   }

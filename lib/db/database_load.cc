@@ -162,6 +162,7 @@ Status Database::complete_load_file() {
 // Readers have the database open: they keep their snapshot, and the copy is one WAL transaction.
 Status Database::publish_load_as_transaction() {
   TRY(attach_writer());
+  TRY(sums_->reserve(load_->size_pages()));
   TRY(writer_->begin());
   Status written = write_load();
   if (!written.ok()) {
@@ -170,7 +171,6 @@ Status Database::publish_load_as_transaction() {
   }
   ControlState state = control_->state();
   const Pgno size_after = load_->size_pages();
-  TRY(sums_->reserve(size_after));
   for (Pgno pgno = 1; pgno <= size_after; ++pgno) sums_->set(pgno, load_->hash(pgno));
   sums_->shrink(size_after);
   TRY(clear_log());

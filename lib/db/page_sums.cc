@@ -20,7 +20,8 @@ Result<std::unique_ptr<PageSums>> PageSums::open(FileSystem& files, const std::s
 }
 
 Status PageSums::map(Pgno capacity) {
-  TRY(file_->truncate(static_cast<uint64_t>(capacity) * 8));
+  const uint64_t have_bytes = static_cast<uint64_t>(capacity_) * 8;
+  TRY(file_->allocate(have_bytes, static_cast<uint64_t>(capacity) * 8 - have_bytes));
   mapping_ = TRY(file_->map(0, static_cast<size_t>(capacity) * 8, true));
   capacity_ = capacity;
   return {};
@@ -40,7 +41,7 @@ void PageSums::set(Pgno pgno, Checksum hash) {
 }
 
 void PageSums::shrink(Pgno size_pages) {
-  // Only what is set is written: a sparse file stays sparse.
+  // Only what is set is written: the rest need not come from the disk and go there again.
   for (Pgno p = std::min(highest_, capacity_); p > size_pages; --p) {
     if (load_le64(at(p)) != 0) store_le64(at(p), 0);
   }

@@ -2,7 +2,7 @@
 //
 // Format: little-endian u64 for each page from page 1: its page_hash (changelog/page_codec.h), 0 where there is no
 // page (and for the lock page). Which position they belong to stands in the control file. Grown in powers of
-// two, sparse. Thread rule: the owner serialises.
+// two; its room is taken when it grows (reserve), as a store into a hole of a full disk raises SIGBUS. Thread rule: the owner serialises.
 #pragma once
 
 #include <memory>
@@ -20,9 +20,12 @@ class PageSums {
   Checksum get(Pgno pgno) const {
     return pgno == 0 || pgno > capacity_ ? Checksum{} : Checksum{load_le64(at(pgno))};
   }
+  // No page above it is set.
+  Pgno highest() const { return highest_; }
   // How many pages the file had room for when it was opened: with fewer than the database has, it was lost.
   Pgno found_pages() const { return found_pages_; }
-  // Makes room for pages 1 … size_pages. set() needs it.
+  // Makes room for pages 1 … size_pages. set() needs it. kNoSpace: as it was. So it comes before whatever cannot be
+  // taken back.
   Status reserve(Pgno size_pages);
   void set(Pgno pgno, Checksum hash);
   // Forgets pages above size_pages.

@@ -1,5 +1,7 @@
 #include "db/snapshot_load.h"
 
+#include <algorithm>
+
 #include "sqlite/header.h"
 
 namespace litefs {
@@ -24,24 +26,19 @@ Status SnapshotLoad::remove_files(FileSystem& files, const std::string& path) {
 
 Status SnapshotLoad::build_on(Base base) {
   CHECK_EQ(size_pages_, 0u);
-  TRY(resize(base.size_pages));
+  size_pages_ = base.size_pages;
   page_size_ = base.page_size;
-  for (Pgno pgno = 1; pgno <= size_pages_; ++pgno) {
-    // Not where there is none: a sender's size, whatever it says, takes no room by itself.
-    if (const Checksum hash = base.sums->get(pgno); hash != Checksum{}) hashes_->set(pgno, hash);
-  }
+  // Only up to what is here: a sender's size, whatever it says, takes no room by itself.
+  const Pgno common = std::min(base.size_pages, base.sums->highest());
+  TRY(hashes_->reserve(common));
+  for (Pgno pgno = 1; pgno <= common; ++pgno) hashes_->set(pgno, base.sums->get(pgno));
   base_ = std::move(base);
   return {};
 }
 
-Status SnapshotLoad::resize(Pgno size_pages) {
-  if (size_pages > size_pages_) {
-    TRY(hashes_->reserve(size_pages));
-  } else {
-    hashes_->shrink(size_pages);
-  }
+void SnapshotLoad::resize(Pgno size_pages) {
+  if (size_pages < size_pages_) hashes_->shrink(size_pages);
   size_pages_ = size_pages;
-  return {};
 }
 
 Status SnapshotLoad::add_pages(ByteView piece) {
@@ -60,7 +57,8 @@ Status SnapshotLoad::add_pages(ByteView piece) {
       return Error(ErrorCode::kCorrupt, "snapshot piece: page " + std::to_string(pgno) + " after page " +
                                             std::to_string(last_loaded_));
     }
-    if (pgno > size_pages_) TRY(resize(pgno));
+    if (pgno > size_pages_) resize(pgno);
+    TRY(hashes_->reserve(pgno));
     hashes_->set(pgno, page_hash(pgno, page));
     TRY(write_page(pgno, page));
     loaded_bytes_ += page.size();
@@ -91,7 +89,7 @@ Status SnapshotLoad::apply(RecordSource& record, PageCodec& codec) {
     return Error(ErrorCode::kInvalid, "record " + hex16(header.txid_first.value) +
                                            " does not continue the copy at " + position_text(position_));
   }
-  TRY(resize(header.size_after));
+  resize(header.size_after);
   for (;;) {
     std::optional<EncodedPage> page = TRY(reader.next());
     if (!page) break;
@@ -126,6 +124,7 @@ Status SnapshotLoad::apply_page(const EncodedPage& page, PageCodec& codec) {
     newer_.insert(page.pgno);
     return {};
   }
+  TRY(hashes_->reserve(page.pgno));
   TRY(write_page(page.pgno, next_));
   hashes_->set(page.pgno, page.hash);
   newer_.erase(page.pgno);

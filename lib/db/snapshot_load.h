@@ -76,7 +76,7 @@ class SnapshotLoad {
  private:
   SnapshotLoad() = default;
   Status apply_page(const EncodedPage& page, PageCodec& codec);
-  Status resize(Pgno size_pages);
+  void resize(Pgno size_pages);
 
   std::unique_ptr<File> file_;
   std::unique_ptr<PageSums> hashes_;

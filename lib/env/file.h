@@ -49,6 +49,10 @@ class File {
   virtual Result<size_t> read_at(uint64_t offset_bytes, MutableByteView out) = 0;
   virtual Status write_at(uint64_t offset_bytes, ByteView data) = 0;
   virtual Status truncate(uint64_t size_bytes) = 0;
+  // Gives every byte of the range its room on the device, so that a mapping of it can be written: storing into a hole
+  // of a full file system raises SIGBUS. Bytes that are there stay; what was beyond the end is zero. On an error the
+  // file has the size that it had. Nobody else may write the range meanwhile.
+  virtual Status allocate(uint64_t offset_bytes, uint64_t size_bytes) = 0;
   // Makes this file's content that of `source`, sharing its blocks (FICLONE). kUnsupported where the file system cannot,
   // or both are not on the same one; then nothing has changed.
   virtual Status clone_from(File& source) = 0;

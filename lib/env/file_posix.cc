@@ -127,6 +127,20 @@ class PosixFile final : public File {
     return {};
   }
 
+  Status allocate(uint64_t offset_bytes, uint64_t size_bytes) override {
+    const uint64_t size_before = TRY(info()).size_bytes;
+    Status allocated;
+    if (retry_on_signal([&] {
+          return fallocate(fd_, 0, static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
+        }) != 0) {
+      const bool cannot = errno == EOPNOTSUPP || errno == ENOSYS;
+      allocated = cannot ? rewrite(offset_bytes, size_bytes) : Status(errno_error(errno, "make room in " + path_));
+    }
+    // A file system that ran out in the middle has let the file grow up to there.
+    if (!allocated.ok() && TRY(info()).size_bytes > size_before) TRY(truncate(size_before));
+    return allocated;
+  }
+
   Status clone_from(File& source) override {
     if (retry_on_signal([&] { return ioctl(fd_, FICLONE, source.fd()); }) == 0) return {};
     Error error = errno_error(errno, "clone " + source.path() + " to " + path_);
@@ -179,6 +193,20 @@ class PosixFile final : public File {
   const std::string& path() const override { return path_; }
 
  private:
+  // What fallocate() does, where a file system has none.
+  Status rewrite(uint64_t offset_bytes, uint64_t size_bytes) {
+    constexpr size_t kPieceBytes = 1 << 16;
+    Bytes piece(kPieceBytes);
+    for (uint64_t done = 0; done < size_bytes;) {
+      MutableByteView bytes = MutableByteView(piece).first(static_cast<size_t>(std::min<uint64_t>(kPieceBytes, size_bytes - done)));
+      const size_t there = TRY(read_at(offset_bytes + done, bytes));
+      std::memset(bytes.data() + there, 0, bytes.size() - there);
+      TRY(write_at(offset_bytes + done, bytes));
+      done += bytes.size();
+    }
+    return {};
+  }
+
   int fd_;
   std::string path_;
 };

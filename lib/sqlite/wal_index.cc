@@ -219,10 +219,10 @@ Status WalIndexWriter::map_blocks(size_t count) {
     uint64_t end = start + kWalIndexBlockBytes;
     uint64_t size = TRY(shm_.info()).size_bytes;
     if (size < end) {
-      // Write the zeros instead of truncating upwards, as SQLite does: a full disk then says so
-      // here, and not by SIGBUS when the mapping is touched.
+      // Not by truncating upwards: a full disk then says so here, and not by SIGBUS when the
+      // mapping is touched.
       size = std::max(size, start);
-      TRY(shm_.write_at(size, Bytes(static_cast<size_t>(end - size))));
+      TRY(shm_.allocate(size, end - size));
     }
     blocks_.push_back(TRY(shm_.map(start, kWalIndexBlockBytes, true)));
   }
