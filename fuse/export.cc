@@ -5,6 +5,7 @@
 
 #include <cerrno>
 
+#include "db/paths.h"
 #include "node/export_stream.h"
 #include "node/local_requests.h"
 #include "node/status.h"
@@ -36,6 +37,8 @@ class Export {
   }
 
   Result<std::string> run() {
+    // Before it is a part of a line that is sent.
+    TRY(check_database_name(request_.name));
     if (!to_output_) TRY(check_target());
     for (int i = 1;; ++i) {
       Status received = receive();

@@ -2,6 +2,7 @@
 
 #include <sqlite3.h>
 
+#include "db/paths.h"
 #include "env/process.h"
 #include "fuse/import_source.h"
 #include "fuse/sqlite_connection.h"
@@ -25,6 +26,8 @@ class Import {
       : files_(files), request_(request), context_(context) {}
 
   Result<std::string> run() {
+    // Before it is a part of a line that is sent.
+    TRY(check_database_name(request_.name));
     TRY(ask_node());
     source_ = TRY(ImportSource::open(files_, request_.file, context_.node.data_dir() + "/import",
                                      request_.wait, context_));

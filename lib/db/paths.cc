@@ -1,5 +1,7 @@
 #include "db/paths.h"
 
+#include <algorithm>
+
 #include "sqlite/file_name.h"
 
 namespace litefs {
@@ -8,6 +10,8 @@ namespace {
 // A file name's maximum, of which SQLite's longest suffix, a super-journal's, takes 12.
 constexpr size_t kFileNameBytesMax = 255;
 constexpr size_t kComponentBytesMax = kFileNameBytesMax - 12;
+
+bool is_control(char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; }
 
 Status check_component(const std::string& part, const std::function<Error(const char*)>& invalid) {
   if (part.empty()) return invalid("has an empty part");
@@ -20,6 +24,8 @@ Status check_component(const std::string& part, const std::function<Error(const 
 }
 
 }  // namespace
+
+bool has_control_characters(const std::string& name) { return std::any_of(name.begin(), name.end(), is_control); }
 
 std::string escape_database_name(const std::string& name) {
   std::string escaped;
@@ -52,10 +58,12 @@ std::optional<std::string> unescape_database_name(const std::string& escaped) {
 
 Status check_database_name(const std::string& name) {
   std::function<Error(const char*)> invalid = [&](const char* why) {
-    return Error(ErrorCode::kInvalid, "'" + name + "' cannot be a database's name: it " + why);
+    std::string shown = name;
+    std::replace_if(shown.begin(), shown.end(), is_control, '?');
+    return Error(ErrorCode::kInvalid, "'" + shown + "' cannot be a database's name: it " + why);
   };
   if (name.empty()) return invalid("is empty");
-  if (name.find('\0') != std::string::npos) return invalid("has a zero byte");
+  if (has_control_characters(name)) return invalid("has a control character, as a line end or a tab");
   if (escape_database_name(name).size() > kFileNameBytesMax) {
     return invalid("is longer than 255 bytes, of which a slash or percent sign takes 3");
   }

@@ -47,7 +47,9 @@ class DatabasePaths {
 };
 
 // A database's name, or a directory's for databases: a path relative to DATA/db. Escaped it has at most 255 bytes; each of
-// its parts has 1 to 243, no leading dot, none of SQLite's suffixes. kInvalid says which rule is broken.
+// its parts has 1 to 243, no leading dot, none of SQLite's suffixes; no byte is a control character (below 0x20, or 0x7f), as
+// names go into requests and answers of one line. kInvalid says which rule is broken.
 Status check_database_name(const std::string& name);
+bool has_control_characters(const std::string& name);
 
 }  // namespace litefs

@@ -15,7 +15,8 @@ Status Store::open() {
   TRY(env_.files.make_directories(meta_dir));
   std::set<std::string> names;
   for (const std::string& escaped : TRY(env_.files.list(meta_dir))) {
-    if (std::optional<std::string> name = unescape_database_name(escaped)) {
+    std::optional<std::string> name = unescape_database_name(escaped);
+    if (name && !has_control_characters(*name)) {
       names.insert(*name);
     } else {
       env_.log.warning("no database's name; left alone").kv("directory", meta_dir + "/" + escaped);
@@ -35,6 +36,10 @@ Status Store::find_files(const std::string& directory, std::set<std::string>& na
   const std::string root = env_.data_dir + "/db/";
   for (const std::string& entry : TRY(env_.files.list(root + directory))) {
     const std::string name = directory.empty() ? entry : directory + "/" + entry;
+    if (has_control_characters(name)) {
+      leave_alone(name, "a control character is in its name");
+      continue;
+    }
     if (!check_database_name(name).ok()) continue;
     Result<FileInfo> info = env_.files.info(root + name);
     if (info.ok() && S_ISDIR(info.value().mode)) {
@@ -44,12 +49,16 @@ Status Store::find_files(const std::string& directory, std::set<std::string>& na
     } else if (is_database_file(root + name)) {
       names.insert(name);
     } else {
-      MutexLock lock(mutex_);
-      foreign_.insert(name);
-      env_.log.warning("no SQLite database; left alone and not shown").kv("file", root + name);
+      leave_alone(name, "no SQLite database");
     }
   }
   return {};
+}
+
+void Store::leave_alone(const std::string& name, const char* why) {
+  MutexLock lock(mutex_);
+  foreign_.insert(name);
+  env_.log.warning("left alone and not shown").kv("file", env_.data_dir + "/db/" + name).kv("why", why);
 }
 
 bool Store::is_database_file(const std::string& path) {

@@ -35,6 +35,7 @@ class Store {
  private:
   void settle_groups();
   Result<bool> has_whole_group(Database& database);
+  void leave_alone(const std::string& name, const char* why);
   bool is_database_file(const std::string& path);
   Status find_files(const std::string& directory, std::set<std::string>& names);
 

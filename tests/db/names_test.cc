@@ -20,6 +20,29 @@ TEST_CASE("names that SQLite gives to other files are no databases' names") {
   }
 }
 
+TEST_CASE("a name that would not stay in its line is no database's name") {
+  for (const std::string name : {"two\nlines.db", "two\rlines.db", "\ttab.db", "a\x01.db", "d\x1f/x.db", "a\x7f.db"}) {
+    Status checked = check_database_name(name);
+    REQUIRE_FALSE(checked.ok());
+    CHECK(checked.error().code() == ErrorCode::kInvalid);
+    CHECK_FALSE(has_control_characters(checked.error().message()));
+  }
+  CHECK(check_database_name("\xc3\xa4 b.db").ok());
+}
+
+TEST_CASE("a database of a name with a line end, left by an older version, is left alone") {
+  TempDir dir;
+  { TestNode node(dir.path()); }
+  std::ofstream(dir.file("db/two\nlines.db")).flush();
+  std::filesystem::create_directories(dir.file("db/a\ndir"));
+  std::filesystem::create_directories(dir.file("meta/two\nlines.db"));
+  TestNode node(dir.path());
+  CHECK(node.names().empty());
+  CHECK(node.store().is_foreign("two\nlines.db"));
+  CHECK(std::filesystem::exists(dir.file("db/two\nlines.db")));
+  CHECK(std::filesystem::exists(dir.file("meta/two\nlines.db")));
+}
+
 TEST_CASE("names have bounds, by their parts and as a whole") {
   CHECK(check_database_name(std::string(243, 'a')).ok());
   CHECK_FALSE(check_database_name(std::string(244, 'a')).ok());

@@ -261,6 +261,24 @@ TEST_CASE("import and export find the node as status does, and say what it answe
   CHECK_FALSE(std::filesystem::exists(shell.path("copy")));
 }
 
+TEST_CASE("a name that would not stay in its line is refused before anything is sent") {
+  Shell shell;
+  int asked = 0;
+  {
+    test::UnixServer node(shell.path(""), kStatusSocketName, [&](int) { ++asked; });
+    for (std::vector<std::string> words : {std::vector<std::string>{"import", "-data", shell.path(""), "x", "two\nlines.db"},
+                                           {"export", "-data", shell.path(""), "two\nlines.db", shell.path("copy")}}) {
+      CHECK(shell.litefs(words) == 1);
+      CHECK(shell.err == "litefs: 'two?lines.db' cannot be a database's name: it has a control character, as a line end or a tab\n");
+    }
+    CHECK(asked == 0);
+    CHECK(shell.litefs({"import", "-data", shell.path(""), "x", "one.db"}) == 1);
+  }
+  CHECK(asked == 1);
+  CHECK(shell.litefs({"lost", "export", "two\nlines.db", "1", shell.path("copy"), "-data", shell.path("")}) == 1);
+  CHECK_FALSE(std::filesystem::exists(shell.path("copy")));
+}
+
 TEST_CASE("an export that the node breaks off leaves no file") {
   Shell shell;
   for (const std::string& answer : {std::string("ok\n"), std::string("ok\nX\4\0\0\0gone", 12), std::string("what")}) {

@@ -73,6 +73,19 @@ TEST_CASE("a transaction over a database here and a main one elsewhere is refuse
   cluster.check_same("a.db");
 }
 
+TEST_CASE("no database is made under a name with a line end, and one that begins alike is untouched") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  cluster.open(0, "two").sql("CREATE TABLE t(x); INSERT INTO t VALUES('mine')");
+  CHECK(cluster.open(0, "two\nlines.db").try_sql("CREATE TABLE t(x)").error != 0);
+  CHECK(cluster.open(0, "two").value("SELECT x FROM t") == "mine");
+  CHECK(cluster.status(0).databases.size() == 1);
+  std::ofstream(cluster.node(0).data() + "/db/old\nname.db").flush();
+  cluster.restart(0);
+  CHECK(cluster.status(0).databases.size() == 1);
+  CHECK(cluster.open(0, "two").value("SELECT x FROM t") == "mine");
+}
+
 TEST_CASE("a closed database is renamed on every node") {
   std::string mode;
   SUBCASE("in WAL mode") { mode = "WAL"; }
