@@ -28,11 +28,15 @@ Database::Database(const DatabaseEnvironment& environment, const std::string& na
 Database::~Database() = default;
 
 Result<std::shared_ptr<Database>> Database::open(const DatabaseEnvironment& environment,
-                                                 const std::string& name) {
+                                                 const std::string& name, bool is_new) {
   TRY(check_database_name(name));
   auto database = std::shared_ptr<Database>(new Database(environment, name));
   MutexLock lock(database->mutex_);
   Status opened = database->open_own_files();
+  if (!opened.ok() && is_new) {
+    database->remove_own_files();
+    return opened.error();
+  }
   if (!opened.ok()) static_cast<void>(database->stop_with(opened.error()));  // shown, and refuses work
   return database;
 }
@@ -52,6 +56,18 @@ Status Database::open_own_files() {
   tail_ = std::make_unique<WalTail>(env_.files, env_.clock, paths_);
   publish_status();
   return {};
+}
+
+// Of a database that could not be made, as far as they have come. What stays is found at the next start.
+void Database::remove_own_files() {
+  control_.reset();
+  sums_.reset();
+  log_.reset();
+  std::vector<std::string> paths = {paths_.control(), paths_.sums(), paths_.log(), paths_.meta()};
+  if (Result<std::vector<std::string>> segments = env_.files.list(paths_.log()); segments.ok()) {
+    for (const std::string& segment : segments.value()) paths.insert(paths.begin(), paths_.log() + "/" + segment);
+  }
+  for (const std::string& path : paths) static_cast<void>(env_.files.remove_if_there(path).ok());
 }
 
 uint64_t Database::boot_hash() { return page_hash(0, as_bytes(env_.clock.boot_id())).value; }

@@ -145,8 +145,10 @@ struct DatabaseEnvironment {
 
 class Database {
  public:
-  // Opens (or makes) the node's own files of this database. Touches no SQLite file.
-  static Result<std::shared_ptr<Database>> open(const DatabaseEnvironment& environment, const std::string& name);
+  // Opens (or makes) the node's own files of this database. Touches no SQLite file. Where they cannot be opened the
+  // database is stopped; one that is new has never been, and leaves nothing but the error.
+  static Result<std::shared_ptr<Database>> open(const DatabaseEnvironment& environment, const std::string& name,
+                                                bool is_new = false);
   ~Database();
 
   const std::string& name() const { return paths_.name(); }
@@ -431,6 +433,7 @@ class Database {
     std::unique_ptr<File> wal;
   };
   Status open_own_files() REQUIRES(mutex_);
+  void remove_own_files() REQUIRES(mutex_);
   Status recover_files() REQUIRES(mutex_);
   Status play_back_hot_journal() REQUIRES(mutex_);
   Result<bool> committed_with_others() REQUIRES(mutex_);

@@ -86,8 +86,11 @@ std::shared_ptr<Database> Store::find(const std::string& name) {
 Result<std::shared_ptr<Database>> Store::find_or_create(const std::string& name) {
   MutexLock opening(opening_);
   if (std::shared_ptr<Database> database = find(name)) return database;
+  TRY(check_database_name(name));
+  const DatabasePaths paths(env_.data_dir, name);
+  const bool is_new = !TRY(env_.files.exists(paths.meta())) && !TRY(env_.files.exists(paths.database()));
   // Not under mutex_: a database calls its observer, who may look for it here.
-  std::shared_ptr<Database> database = TRY(Database::open(env_, name));
+  std::shared_ptr<Database> database = TRY(Database::open(env_, name, is_new));
   MutexLock lock(mutex_);
   databases_[name] = database;
   return database;

@@ -23,7 +23,8 @@ class Store {
   Status open();
 
   std::shared_ptr<Database> find(const std::string& name);
-  // Makes the node's own files of a database that does not exist yet.
+  // Makes the node's own files of a database that does not exist yet. One whose files cannot be made (a full disk) is
+  // not entered: the next call tries anew.
   Result<std::shared_ptr<Database>> find_or_create(const std::string& name);
   std::vector<std::shared_ptr<Database>> all();
   // The super-journal of this name (below DATA/db) is about to be unlinked: this commits, in all databases whose journals

@@ -110,3 +110,24 @@ TEST_CASE("a primary whose own files find no room captures the commits when ther
   CHECK(refused);
   CHECK(captured);
 }
+
+TEST_CASE("a database that found no room to be made is made when there is some") {
+  if (!can_mount()) return;
+  bool refused = false, made = false;
+  for (size_t free_bytes = 0; free_bytes <= 32u << 10; free_bytes += 4096) {
+    CAPTURE(free_bytes);
+    CrampedPrimary primary;
+    primary.disk.fill_but(free_bytes);
+    Result<std::shared_ptr<Database>> first = primary.node.store().find_or_create("new.db");
+    (first.ok() ? made : refused) = true;
+    if (!first.ok()) {
+      CHECK(first.error().code() == ErrorCode::kNoSpace);
+      CHECK(primary.node.names().empty());
+      CHECK_FALSE(posix_file_system()->exists(primary.directory.file("meta/new.db")).value());
+    }
+    primary.disk.make_room();
+    CHECK(primary.node.start_primary("new.db", 1)->info().state == DatabaseState::kReady);
+  }
+  CHECK(refused);
+  CHECK(made);
+}
