@@ -154,6 +154,22 @@ void Database::stop_for(const Error& why) {
   static_cast<void>(stop_with(why));
 }
 
+void Database::show_trouble(const std::string& text) {
+  {
+    MutexLock lock(status_mutex_);
+    if (info_.state == DatabaseState::kStopped || info_.detail == text) return;
+    info_.detail = text;
+  }
+  env_.observer.changed(name());
+}
+
+Status Database::check_room(uint64_t size_bytes) {
+  std::unique_ptr<File> file = TRY(env_.files.open(paths_.room(), OpenMode::kCreate));
+  Status allocated = file->allocate(0, size_bytes);
+  TRY(env_.files.remove(paths_.room()));
+  return allocated;
+}
+
 Status Database::open_file() {
   Result<FileInfo> there = env_.files.info(paths_.database());
   if (!there.ok()) {

@@ -175,6 +175,10 @@ class Database {
   bool attached() const { return attached_; }
   // Refuses work from here on, for this reason.
   void stop_for(const Error& why);
+  // Is shown beside the state, which stays: empty, or until the next change of state.
+  void show_trouble(const std::string& text);
+  // Whether this many bytes more can be written. kNoSpace: not now.
+  Status check_room(uint64_t size_bytes);
   // Drains or finishes, syncs the log, records a clean stop.
   Status stop();
 
@@ -384,6 +388,7 @@ class Database {
   void note_file_at_rest() REQUIRES(mutex_);
   std::optional<uint32_t> read_change_counter() REQUIRES(mutex_);
   Status forget_batch(Status captured) REQUIRES(mutex_);
+  void capture_succeeded() REQUIRES(mutex_);
   Status sync_log() REQUIRES(mutex_);
   Checksum pending_sum(Pgno pgno) REQUIRES(mutex_);
   Result<ByteView> previous_image(Pgno pgno, Checksum expected, size_t page_size) REQUIRES(mutex_);
@@ -555,6 +560,7 @@ class Database {
   std::unique_ptr<WalTail> tail_ GUARDED_BY(mutex_);
   std::shared_ptr<File> file_ GUARDED_BY(mutex_);  // the database, read-only
   bool warned_of_frames_ GUARDED_BY(mutex_) = false;
+  bool capture_fails_ GUARDED_BY(mutex_) = false;    // and status says so
   bool suspect_ GUARDED_BY(mutex_) = false;         // a page changed that no frame explains
   Batch batch_ GUARDED_BY(mutex_);
   Group group_ GUARDED_BY(mutex_);

@@ -146,19 +146,33 @@ Result<bool> Database::drain_with(const WalTail::DrainOptions& options) {
     suspect_ = false;
     TRY(forget_batch(compare_live(control_->state().current.size_pages)));
   }
+  capture_succeeded();
   if (outcome.value() == WalTail::Outcome::kWait && options.patient) {
     return Error(ErrorCode::kTimedOut, paths_.shm() + " stays without a valid header");
   }
   return outcome.value() == WalTail::Outcome::kDelivered;
 }
 
-// After a failure the tail stands again where the log does, so that the next drain delivers the same once more.
+// After a failure the tail stands again where the log does, so that the next drain delivers the same once more. Until
+// then a commit in WAL, which nobody can refuse, is on this node alone: status says so.
 Status Database::forget_batch(Status captured) {
   if (captured.ok()) return captured;
+  const ErrorCode code = captured.error().code();
+  if (started_ && code != ErrorCode::kBusy && code != ErrorCode::kTimedOut) {
+    capture_fails_ = true;
+    show_trouble("the last commit is not captured yet, or was refused: " + captured.error().message());
+  }
   log_->abort_large();
   batch_.clear();
   tail_->set_anchor(control_->state().current.anchor);
   return captured;
+}
+
+void Database::capture_succeeded() {
+  if (!capture_fails_) return;
+  capture_fails_ = false;
+  show_trouble("");
+  env_.log.info("commits are captured again").kv("database", name());
 }
 
 Checksum Database::pending_sum(Pgno pgno) {

@@ -165,6 +165,7 @@ Status Database::add_unseen_writes(const JournalIndex& journal, Pgno size_after,
 Status Database::end_transaction() {
   written_.clear();
   compare_all_ = false;
+  capture_succeeded();
   if (transaction_synced_) TRY(sync_log());
   transaction_synced_ = false;
   return {};

@@ -36,6 +36,8 @@ class DatabasePaths {
   std::string lost() const { return meta_ + "/lost"; }
   // There while an application copies a file onto the mount that is to become the database.
   std::string copying() const { return meta_ + "/copying"; }
+  // There for a moment, to see whether there is room.
+  std::string room() const { return meta_ + "/room"; }
   // A copy that is being loaded, until it is published.
   std::string load() const { return meta_ + "/load"; }
 

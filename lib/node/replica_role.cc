@@ -12,6 +12,9 @@ constexpr size_t kQueueBytesLow = 2u << 20;
 // A record larger than this goes to the disk as it comes.
 constexpr uint64_t kRecordInMemoryMax = 1u << 20;
 constexpr int64_t kRetryMs = 100;
+// A full disk: how often it is looked at, and what must fit before the primary is asked for more.
+constexpr int64_t kRetryRoomMs = 1000;
+constexpr uint64_t kRoomToGoOnBytes = 4u << 20;
 
 bool worth_retrying(ErrorCode code) {
   return code == ErrorCode::kBusy || code == ErrorCode::kTimedOut || code == ErrorCode::kNoSpace ||
@@ -146,6 +149,7 @@ void ReplicaRole::finished(const std::string& name, const Origin& origin, const 
     return;
   }
   if (done.ok()) {
+    if (brought_data) lane->no_room = false;
     TxId through = std::min(info.position.txid, load.through);
     const bool same_session = session_ && origin.session == session_number_;
     if (same_session && through.value != 0 && info.state != DatabaseState::kLoading) {
@@ -156,9 +160,7 @@ void ReplicaRole::finished(const std::string& name, const Origin& origin, const 
   if (info.state == DatabaseState::kStopped) return;  // said where it was stopped
   ErrorCode code = done.error().code();
   if (worth_retrying(code)) {
-    if (brought_data) {
-      log_.warning("a database cannot take what comes; trying again").kv("database", name).error(done.error());
-    }
+    if (brought_data) cannot_take(*lane, done.error());
     return retry_later(*lane);
   }
   log_.error("replication of a database failed").kv("database", name).error(done.error());
@@ -178,15 +180,29 @@ void ReplicaRole::finished(const std::string& name, const Origin& origin, const 
   if (session_) session_->failed(done.error());
 }
 
+void ReplicaRole::cannot_take(Lane& lane, const Error& error) {
+  if (error.code() == ErrorCode::kNoSpace) {
+    lane.database->show_trouble("cannot take what the primary sends until there is room: " + error.message());
+    if (lane.no_room) return;
+    lane.no_room = true;
+  }
+  log_.warning("a database cannot take what comes; trying again").kv("database", lane.database->name()).error(error);
+}
+
 void ReplicaRole::retry_later(Lane& lane) {
   std::string name = lane.database->name();
   std::unique_ptr<Timer>& timer = retries_[name];
   if (!timer) {
     timer = threads_.loop.timer([this, name] {
-      if (Lane* again = known_lane(name)) run(*again, {}, [](Database& database) { return database.attach(); });
+      Lane* again = known_lane(name);
+      if (!again) return;
+      run(*again, {}, [no_room = again->no_room](Database& database) -> Status {
+        if (no_room) TRY(database.check_room(kRoomToGoOnBytes));
+        return database.attach();
+      });
     });
   }
-  timer->start(kRetryMs);
+  timer->start(lane.no_room ? kRetryRoomMs : kRetryMs);
 }
 
 Status ReplicaRole::session_welcomed(ReplicaSession& session, const wire::Welcome& welcome) {

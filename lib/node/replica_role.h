@@ -82,6 +82,8 @@ class ReplicaRole final : public ReplicaHost {
     // Something that came could not be taken (the database is fenced, the disk is full): what follows it is of no use.
     // Once the database works again the connection is made anew, from what it has.
     std::shared_ptr<std::atomic<bool>> broken = std::make_shared<std::atomic<bool>>(false);
+    // It was a full disk. Said once, and nothing is asked for again before there is some room.
+    bool no_room = false;
   };
 
   // The session and the start within it that a job works for.
@@ -101,6 +103,7 @@ class ReplicaRole final : public ReplicaHost {
   };
   void run(Lane& lane, const Load& load, std::function<Status(Database&)> job);
   void finished(const std::string& name, const Origin& origin, const Load& load, const Status& done);
+  void cannot_take(Lane& lane, const Error& error);
   void retry_later(Lane& lane);
   void pass_on(Lane& lane);
 

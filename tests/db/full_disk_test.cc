@@ -131,3 +131,18 @@ TEST_CASE("a database that found no room to be made is made when there is some")
   CHECK(refused);
   CHECK(made);
 }
+
+TEST_CASE("commits that cannot be captured are shown, and not any more when they are") {
+  if (!can_mount()) return;
+  CrampedPrimary primary;
+  auto shell = primary.create();
+  primary.disk.fill_but(0);
+  shell->run("INSERT INTO t SELECT randomblob(100000);");
+  CHECK_FALSE(primary.database->drain(true).ok());
+  CHECK(primary.database->info().state == DatabaseState::kReady);
+  CHECK(primary.database->info().detail.find("not captured yet") != std::string::npos);
+  CHECK(primary.database->info().detail.find("No space left") != std::string::npos);
+  primary.disk.make_room();
+  REQUIRE(primary.database->drain(true).ok());
+  CHECK(primary.database->info().detail.empty());
+}
