@@ -260,10 +260,7 @@ Status DatabaseHooks::before_unlink(const FileName& file) {
   if (!database) return refused(file, why);
   if (!node_.is_primary()) return refused(file, Error(ErrorCode::kReadOnly, "this node is a replica"));
   switch (file.kind) {
-    case FileKind::kDatabase: {
-      const bool stopped = database->info().state == DatabaseState::kStopped;
-      return refused(file, stopped ? database->drop_stopped() : database->drop());
-    }
+    case FileKind::kDatabase: return refused(file, node_.delete_database(*database));
     case FileKind::kWal: return refused(file, database->before_wal_unlink());
     case FileKind::kShm: return refused(file, database->drain(true));
     case FileKind::kJournal: return refused(file, database->capture_file());

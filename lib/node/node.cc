@@ -46,7 +46,12 @@ Result<std::unique_ptr<Node>> Node::create(const NodeEnvironment& environment, c
   }));
   if (options.candidate) {
     // The epoch of this run is stored before anything can be written in it.
-    TRY(node_file->raise_epoch(Epoch{node_file->epoch().value + 1}));
+    const Epoch next{node_file->epoch().value + 1};
+    Status raised = Reserve(environment.files, options.data_dir).lend([&] { return node_file->raise_epoch(next); });
+    if (!raised.ok() && raised.error().code() == ErrorCode::kNoSpace) {
+      return Error(ErrorCode::kNoSpace, raised.error().message() + ": make room, then start again");
+    }
+    TRY(raised);
     if (node_file->cluster() == 0) TRY(node_file->set_cluster(environment.random.nonzero_u64()));
   }
   std::unique_ptr<DeadMounts> dead_mounts =
@@ -61,6 +66,7 @@ Node::Node(const NodeEnvironment& environment, const Options& options, Own own)
       options_(options),
       node_file_(std::move(own.node_file)),
       dead_mounts_(std::move(own.dead_mounts)),
+      reserve_(environment.files, options.data_dir),
       epoch_(node_file_->epoch()),
       store_(database_environment(*this)),
       workers_("worker", kWorkers),
@@ -122,6 +128,7 @@ Status Node::open_databases() {
       database->stop_for(started.error());
     }
   }
+  reserve_.fill();
   return {};
 }
 
@@ -208,6 +215,7 @@ void Node::retention() {
   if (loop_->now_ms() < next_retention_ms_ || stopping_) return;
   next_retention_ms_ = loop_->now_ms() + options_.retention_monitor_interval_ms;
   workers_.post([this] {
+    reserve_.fill();
     int64_t older_than_ms = env_.clock.wall_ms() - options_.retention_ms;
     for (const std::shared_ptr<Database>& database : store_.all()) {
       DatabaseState state = database->info().state;
@@ -222,6 +230,11 @@ Result<std::shared_ptr<Database>> Node::create_database(const std::string& name)
   std::shared_ptr<Database> database = TRY(store_.find_or_create(name));
   TRY(start_database(*database));
   return database;
+}
+
+Status Node::delete_database(Database& database) {
+  const bool stopped = database.info().state == DatabaseState::kStopped;
+  return reserve_.lend([&] { return stopped ? database.drop_stopped() : database.drop(); });
 }
 
 void Node::stop() {

@@ -20,6 +20,7 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "db/reserve.h"
 #include "db/store.h"
 #include "env/clock.h"
 #include "env/dead_mounts.h"
@@ -80,6 +81,8 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   Store& store() { return store_; }
   // A database that an application makes on a primary, ready for its first write.
   Result<std::shared_ptr<Database>> create_database(const std::string& name);
+  // Before the front end removes its file. On a full disk, too: it is how room is made.
+  Status delete_database(Database& database);
   // Its WAL was opened: begin to follow it.
   void follow_tail(std::shared_ptr<Database> database) { poller_->touch(std::move(database)); }
 
@@ -131,6 +134,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   const Options options_;
   std::unique_ptr<NodeFile> node_file_;
   std::unique_ptr<DeadMounts> dead_mounts_;
+  Reserve reserve_;
   const Epoch epoch_;  // of this run, on a primary
   Store store_;
   WorkerPool workers_;

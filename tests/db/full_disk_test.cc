@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "db/reserve.h"
 #include "node_fixture.h"
 
 using namespace litefs;
@@ -145,4 +146,22 @@ TEST_CASE("commits that cannot be captured are shown, and not any more when they
   primary.disk.make_room();
   REQUIRE(primary.database->drain(true).ok());
   CHECK(primary.database->info().detail.empty());
+}
+
+TEST_CASE("the reserve's room lets one write through, and is taken again when there is some") {
+  if (!can_mount()) return;
+  TempDir directory;
+  SmallDisk disk(directory.path() + "/disk", "1m");
+  auto files = posix_file_system();
+  Reserve reserve(*files, directory.path() + "/disk");
+  auto write = [&] { return files->write_atomically(directory.path() + "/disk/node", Bytes(5000)); };
+  disk.fill_but(0);
+  CHECK(reserve.lend(write).error().code() == ErrorCode::kNoSpace);
+  reserve.fill();
+  CHECK(reserve.lend(write).error().code() == ErrorCode::kNoSpace);
+  disk.make_room();
+  reserve.fill();
+  disk.fill_but(0);
+  CHECK(reserve.lend(write).ok());
+  CHECK(files->info(directory.path() + "/disk/node").value().size_bytes == 5000);
 }

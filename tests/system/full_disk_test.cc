@@ -86,6 +86,27 @@ TEST_CASE("a primary without room says what is not captured, and captures it whe
   cluster.check_same("app");
 }
 
+TEST_CASE("a primary without room starts, and its databases can be deleted to make some") {
+  Cluster cluster(cluster_options(1));
+  SmallDisk disk(cluster.node(0), "24m");
+  cluster.start_primary();
+  make(cluster, "large");
+  make(cluster, "keep");
+  disk.fill();
+  cluster.kill9(0);
+  cluster.start(0);
+  CHECK(cluster.status(0).find("keep")->state == "ready");
+  disk.fill();
+  CHECK(cluster.open(0, "new").try_sql("CREATE TABLE t(x, y)").error != 0);
+  cluster.run_app({"remove", cluster.node(0).path("large")});
+  CHECK(cluster.status(0).find("large") == nullptr);
+  cluster.open(0, "new").sql("CREATE TABLE t(x, y)");
+  cluster.check_same("new");
+  cluster.restart(0);
+  CHECK(cluster.status(0).databases.size() == 2);
+  cluster.check_same("keep");
+}
+
 TEST_CASE("a replica without room says so once and in its status, and takes up when there is some") {
   Cluster cluster(cluster_options(2));
   SmallDisk disk(cluster.node(1), "24m");
