@@ -1,6 +1,7 @@
 #include "fuse/export.h"
 
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -61,9 +62,11 @@ class Export {
  private:
   Status check_target() {
     const std::string& file = request_.file;
-    if (!request_.force && TRY(files_.exists(file))) {
-      return Error(ErrorCode::kExists, file + " exists; --force replaces it");
+    const std::string directory = directory_of(file);
+    if (!files_.info(directory + "/.").ok()) {
+      return Error(ErrorCode::kNotFound, "there is no directory " + directory);
     }
+    TRY(check_replaced());
     for (const char* suffix : {"-wal", "-journal"}) {
       if (!TRY(files_.exists(file + suffix))) continue;
       return Error(ErrorCode::kExists,
@@ -71,6 +74,23 @@ class Export {
                        file + ": remove it first");
     }
     return {};
+  }
+
+  // What is in FILE's place is replaced by a rename, which must not take away anything else than a file.
+  Status check_replaced() {
+    const std::string& file = request_.file;
+    Result<FileInfo> there = files_.info(file);
+    if (!there.ok()) {
+      return there.error().code() == ErrorCode::kNotFound ? Status() : Status(there.error());
+    }
+    if (S_ISLNK(there.value().mode)) {
+      return Error(ErrorCode::kExists, file + " is a symbolic link: name the file that it leads to, or '-' for standard output");
+    }
+    if (!S_ISREG(there.value().mode)) {
+      return Error(ErrorCode::kExists, file + " is no regular file, and is not replaced; '-' writes to standard output");
+    }
+    if (request_.force) return {};
+    return Error(ErrorCode::kExists, file + " exists; --force replaces it");
   }
 
   Status receive() {

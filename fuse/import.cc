@@ -1,6 +1,7 @@
 #include "fuse/import.h"
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
 #include "db/paths.h"
 #include "env/process.h"
@@ -68,13 +69,33 @@ class Import {
       return Error(ErrorCode::kUnsupported, "the node answers in a way that is not understood");
     }
     path_ = answer.substr(ok.size(), answer.size() - ok.size() - 1);
+    if (!path_.ends_with("/" + request_.name)) {
+      return Error(ErrorCode::kUnsupported, "the node answers in a way that is not understood");
+    }
+    return check_directories(path_.substr(0, path_.size() - request_.name.size() - 1));
+  }
+
+  Status check_directories(const std::string& mount) {
     // The directory below the mount point is there in every container, and SQLite would make a
     // database in it.
-    std::string mount = directory_of(path_);
-    if (TRY(files_.exists(mount + "/" + kMountSign))) return {};
-    return Error(ErrorCode::kUnavailable,
-                 "the node's mount at " + mount +
-                     " cannot be seen from here: run this where its applications run");
+    if (!TRY(files_.exists(mount + "/" + kMountSign))) {
+      return Error(ErrorCode::kUnavailable,
+                   "the node's mount at " + mount +
+                       " cannot be seen from here: run this where its applications run");
+    }
+    const std::string& name = request_.name;
+    for (size_t end = name.find('/'); end != std::string::npos; end = name.find('/', end + 1)) {
+      const std::string part = name.substr(0, end);
+      Result<FileInfo> there = files_.info(mount + "/" + part);
+      if (!there.ok() && there.error().code() == ErrorCode::kNotFound) {
+        return Error(ErrorCode::kNotFound, "there is no directory '" + part + "' on the mount: make it first, as by mkdir " +
+                                               mount + "/" + part);
+      }
+      if (!there.ok()) return there.error();
+      if (S_ISDIR(there.value().mode)) continue;
+      return Error(ErrorCode::kInvalid, "'" + part + "' is a database, and no directory for '" + name + "'");
+    }
+    return {};
   }
 
   Error in_the_way() {

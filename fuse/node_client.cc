@@ -60,9 +60,12 @@ Status NodeClient::receive(const std::string& request,
     ByteView rest = bytes.subspan(static_cast<size_t>(end + 1 - bytes.begin()));
     return rest.empty() ? Status() : take(rest);
   };
+  // Why the caller did not want more, as against why nothing came.
+  Status taken;
   Status received =
       unix_receive({.path = socket_path(), .request = request, .timeout_ms = kSilenceMs},
-                   [&](ByteView bytes) { return greeted ? take(bytes) : greet(bytes); });
+                   [&](ByteView bytes) { return taken = greeted ? take(bytes) : greet(bytes); });
+  if (!taken.ok()) return taken;
   if (!received.ok()) return explained(received.error());
   if (!greeted) return first.rfind(kLocalError, 0) == 0 ? refusal(first) : stopping();
   return {};

@@ -1,6 +1,7 @@
 #include "fuse/cli.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -277,6 +278,32 @@ TEST_CASE("a name that would not stay in its line is refused before anything is 
   CHECK(asked == 1);
   CHECK(shell.litefs({"lost", "export", "two\nlines.db", "1", shell.path("copy"), "-data", shell.path("")}) == 1);
   CHECK_FALSE(std::filesystem::exists(shell.path("copy")));
+}
+
+TEST_CASE("an export replaces nothing but a regular file, and says what is in the way") {
+  Shell shell;
+  namespace fs = std::filesystem;
+  fs::create_directory(shell.path("directory"));
+  REQUIRE(mkfifo(shell.path("fifo").c_str(), 0600) == 0);
+  shell.write("file", "mine");
+  fs::create_symlink(shell.path("file"), shell.path("link"));
+  auto refused = [&](const std::string& file, const std::string& why) {
+    for (bool force : {false, true}) {
+      std::vector<std::string> words = {"export", "-data", shell.path(""), "db", shell.path(file)};
+      if (force) words.push_back("--force");
+      CHECK(shell.litefs(words) == 1);
+      CHECK_MESSAGE(contains(shell.err, why), shell.err);
+      CHECK_FALSE(contains(shell.err, "no node runs"));
+    }
+  };
+  refused("none/copy", "there is no directory " + shell.path("none"));
+  refused("file/copy", "there is no directory " + shell.path("file"));
+  refused("directory", "is no regular file, and is not replaced; '-' writes to standard output");
+  refused("fifo", "is no regular file");
+  refused("link", "is a symbolic link");
+  CHECK(fs::is_fifo(shell.path("fifo")));
+  CHECK(fs::is_symlink(shell.path("link")));
+  CHECK(fs::is_directory(shell.path("directory")));
 }
 
 TEST_CASE("an export that the node breaks off leaves no file") {

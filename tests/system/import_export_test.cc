@@ -396,7 +396,12 @@ TEST_CASE("what is no sound database is refused, and changes nothing") {
     out << std::string(3000, '\x55');
   }
   refused(bad, "is damaged");
-  Outcome outcome = test.try_import(good, "x-wal");
+  Outcome outcome = test.try_import(good, "nodir/sub/db");
+  CHECK_MESSAGE(test.says(outcome, "there is no directory 'nodir' on the mount: make it first, as by mkdir " + test.cluster.node(0).path("nodir")),
+                outcome.text);
+  outcome = test.try_import(good, "db/x");
+  CHECK_MESSAGE(test.says(outcome, "'db' is a database, and no directory for 'db/x'"), outcome.text);
+  outcome = test.try_import(good, "x-wal");
   CHECK_MESSAGE(test.says(outcome, "'x-wal' cannot be a database's name"), outcome.text);
   outcome = test.shell(": | " + test.program() + " import -data " + test.cluster.node(0).data() +
                        " - db");
