@@ -80,6 +80,7 @@ Status Node::start_loop(std::chrono::milliseconds predecessor_max) {
   PrimaryRoleOptions primary;
   primary.host_name = options_.hostname;
   primary.url = "http://" + options_.primary.text();
+  primary.candidate = options_.candidate;
   primary.primary_url = primary.url;
   primary_role_ = std::make_unique<PrimaryRole>(store_, *node_file_, FeedThreads{*loop_, workers_}, env_.log, primary);
   server_ = TRY(take_within(predecessor_max, [&] {

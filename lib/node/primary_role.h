@@ -15,6 +15,7 @@ namespace litefs {
 struct PrimaryRoleOptions {
   std::string host_name;
   std::string url;          // advertised
+  bool candidate = false;   // begin() will come
   std::string primary_url;  // told to replicas that come to a node that is not primary
 };
 
@@ -33,6 +34,7 @@ class PrimaryRole final : public PrimaryHost {
 
   NodeIdentity identity() override;
   bool is_primary(std::string* primary_url) override;
+  bool is_starting() override { return options_.candidate && epoch_.value == 0; }
   std::vector<PrimaryDatabase> databases() override;
   std::optional<PrimaryDatabase> database(const std::string& name) override;
   std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) override;

@@ -347,7 +347,8 @@ void ReplicaRole::database_ended(const std::string& name, wire::EndReason, const
 }
 
 void ReplicaRole::refused(const wire::Refuse& refuse) {
-  log_.warning("the primary refused this node")
+  const bool passes = refuse.code == wire::RefuseCode::kStarting;
+  (passes ? log_.info("the primary refused this node") : log_.warning("the primary refused this node"))
       .kv("code", wire::refuse_code_name(refuse.code))
       .kv("why", refuse.text)
       .kv("primary", refuse.primary_url);

@@ -138,6 +138,8 @@ class PrimaryHost {
   virtual NodeIdentity identity() = 0;
   // Whether this node is primary now; if not, where the primary is ("" when unknown).
   virtual bool is_primary(std::string* primary_url) = 0;
+  // Whether it is not primary yet and is about to be.
+  virtual bool is_starting() = 0;
   // All databases, as of now: from memory. Every change after this call must be told to the
   // sessions (PrimarySession::committed); telling what is in here already is harmless.
   virtual std::vector<PrimaryDatabase> databases() = 0;

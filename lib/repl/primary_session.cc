@@ -106,6 +106,8 @@ Status PrimarySession::on_hello(const wire::Hello& hello) {
            "");
   } else if (hello.node == self.node) {
     refuse(RefuseCode::kOwnNode, "this is the same node, or a copy of its data directory", "");
+  } else if (host_.is_starting()) {
+    refuse(RefuseCode::kStarting, "node '" + self.host_name + "' is starting", "");
   } else if (!host_.is_primary(&primary_url)) {
     refuse(RefuseCode::kNotPrimary,
            "node '" + self.host_name +
@@ -131,7 +133,8 @@ Status PrimarySession::on_hello(const wire::Hello& hello) {
 
 void PrimarySession::refuse(RefuseCode code, const std::string& text,
                             const std::string& primary_url) {
-  log_.warning("replica refused")
+  const bool passes = code == RefuseCode::kStarting;
+  (passes ? log_.info("replica refused") : log_.warning("replica refused"))
       .kv("address", stream_->peer())
       .kv("node", replica_.node)
       .kv("code", wire::refuse_code_name(code))

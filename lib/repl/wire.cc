@@ -46,6 +46,7 @@ const char* refuse_code_name(RefuseCode code) {
     case RefuseCode::kNotPrimary: return "not-primary";
     case RefuseCode::kHigherEpoch: return "higher-epoch";
     case RefuseCode::kTooMany: return "too-many";
+    case RefuseCode::kStarting: return "starting";
   }
   return "?";
 }
@@ -192,7 +193,7 @@ Result<Refuse> Refuse::parse(ByteView payload) {
   ByteReader r(payload, "REFUSE");
   Refuse f;
   uint8_t code = TRY(r.u8());
-  f.code = code <= static_cast<uint8_t>(RefuseCode::kTooMany) ? static_cast<RefuseCode>(code)
+  f.code = code <= static_cast<uint8_t>(RefuseCode::kStarting) ? static_cast<RefuseCode>(code)
                                                               : RefuseCode::kOther;
   f.text = TRY(r.string(kTextBytesMax));
   f.primary_url = TRY(r.string(kTextBytesMax));

@@ -154,6 +154,7 @@ enum class RefuseCode : uint8_t {
   kNotPrimary = 4,   // see the url
   kHigherEpoch = 5,  // the caller has seen a newer primary than this one
   kTooMany = 6,      // connections or databases
+  kStarting = 7,     // it is about to be the primary: come again
 };
 const char* refuse_code_name(RefuseCode code);
 

@@ -86,6 +86,7 @@ struct TestPrimaryOptions {
   PrimarySessionOptions session{};
   bool primary = true;
   std::string primary_url{};
+  bool starting = false;
 };
 
 class TestPrimary final : public PrimaryHost {
@@ -126,6 +127,7 @@ class TestPrimary final : public PrimaryHost {
 
   NodeIdentity identity() override;
   bool is_primary(std::string* primary_url) override;
+  bool is_starting() override { return options_.starting; }
   std::vector<PrimaryDatabase> databases() override;
   std::optional<PrimaryDatabase> database(const std::string& name) override;
   std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) override;

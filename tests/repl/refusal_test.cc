@@ -154,6 +154,15 @@ TEST_CASE("a node that is not primary names the one that is, and a replica hears
         "node, and it has http://elsewhere:20202");
 }
 
+TEST_CASE("a primary that is starting says so, and no warning is given of it") {
+  TempDir dir;
+  TestPrimary primary(dir.path(), {.primary = false, .starting = true});
+  TestReplica replica;
+  replica.follow("http://" + primary.address() + "/");
+  CHECK(replica.wait([&] { return replica.refuse.code == wire::RefuseCode::kStarting; }));
+  CHECK(replica.refuse.text == "node 'one' is starting");
+}
+
 TEST_CASE("a replica does not follow a primary whose epoch is over, or of another cluster") {
   TempDir dir;
   TestPrimary primary(dir.path());
