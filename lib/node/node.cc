@@ -331,7 +331,7 @@ NodeStatus Node::status_on_loop() {
   status.hostname = options_.hostname;
   status.node_id = node_file_->node();
   status.cluster_id = node_file_->cluster();
-  status.epoch = node_file_->epoch();
+  status.epoch = is_primary() ? epoch_ : node_file_->epoch();
   status.mount = options_.fuse_dir;
   status.addr = addr();
   if (replica_role_) {

@@ -5,6 +5,8 @@
 namespace litefs {
 namespace {
 constexpr size_t kNodeFileBytesMax = 4096;
+// Of parse()'s 18 digits: a node that was told of more could not start again. One is left for each start.
+constexpr uint64_t kEpochMax = 99'999'999'999'999'999;
 }
 
 Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::string& data_dir,
@@ -85,6 +87,7 @@ Status NodeFile::set_cluster(uint64_t cluster) {
 Status NodeFile::raise_epoch(Epoch epoch) {
   MutexLock lock(mutex_);
   if (epoch <= identity_.epoch) return {};
+  if (epoch.value > kEpochMax) return Error(ErrorCode::kInvalid, "an epoch of " + std::to_string(epoch.value));
   Identity identity = identity_;
   identity.epoch = epoch;
   return store(identity);

@@ -43,7 +43,8 @@ std::shared_ptr<const CommitBatch> PrimaryRole::batch_of(CapturedBatch captured)
 }
 
 NodeIdentity PrimaryRole::identity() {
-  return NodeIdentity{node_.cluster(), node_.node(), node_.epoch(), options_.host_name, options_.url};
+  // Not the highest epoch seen: what this run writes is in its own.
+  return NodeIdentity{node_.cluster(), node_.node(), epoch_, options_.host_name, options_.url};
 }
 
 bool PrimaryRole::is_primary(std::string* primary_url) {
@@ -98,8 +99,13 @@ void PrimaryRole::replica_left(const NodeIdentity& replica, const Status& why) {
 }
 
 void PrimaryRole::higher_epoch_seen(Epoch epoch, NodeId seen_by) {
-  log_.error("a replica follows a newer primary than this node; is lease.candidate true on two nodes?")
+  log_.error("a replica has seen a higher epoch than this primary's; restart this node, whose next epoch is above it; "
+             "lease.candidate must be true on one node only")
       .kv("node", seen_by).kv("epoch", epoch).kv("own", epoch_);
+  threads_.workers.post([&node = node_, log = log_, epoch] {
+    Status noted = node.raise_epoch(epoch);
+    if (!noted.ok()) log.error("cannot note the epoch that was seen").error(noted.error());
+  });
 }
 
 }  // namespace litefs

@@ -116,7 +116,11 @@ Status PrimarySession::on_hello(const wire::Hello& hello) {
            primary_url);
   } else if (hello.epoch > self.epoch) {
     refuse(RefuseCode::kHigherEpoch,
-           "this primary's epoch " + std::to_string(self.epoch.value) + " is over", "");
+           "this primary's epoch is " + std::to_string(self.epoch.value) + ", and replica '" +
+               hello.host_name + "' has seen " + std::to_string(hello.epoch.value) +
+               ", as where it was a primary for a while: restart the primary, whose next epoch is above "
+               "both; lease.candidate must be true on one node only",
+           "");
     host_.higher_epoch_seen(hello.epoch, hello.node);
   } else {
     phase_ = Phase::kDatabasesHeld;

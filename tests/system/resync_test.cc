@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "system/process.h"
 #include "system/sql.h"
@@ -118,6 +119,23 @@ TEST_CASE("a replica that was primary for a while rejoins: what differs is repla
   cluster.check_same("db");
   CHECK(nodes.exported(ids[0], kAll) == alone);
   CHECK_THROWS(nodes.litefs({"lost", "export", "db", "no-such-id", cluster.scratch("none")}));
+}
+
+TEST_CASE("a replica whose epoch is above the primary's is followed after one restart of the primary") {
+  Nodes nodes;
+  nodes.cluster.stop(1);
+  nodes.cluster.stop(0);
+  for (int i = 0; i < 5; i++) nodes.run_alone({rows(1, 2)});
+  nodes.cluster.start(0);
+  nodes.cluster.launch(1);
+  nodes.cluster.wait_until_up(1, kSoon);
+  const auto deadline = std::chrono::steady_clock::now() + kSoon;
+  while (!nodes.cluster.log_contains(1, "restart the primary")) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::sleep_for(Millis(20));
+  }
+  nodes.cluster.restart(0);
+  nodes.cluster.check_same("db");
 }
 
 TEST_CASE("a replica whose file was written with plain SQLite while it was stopped rejoins, and keeps what was written") {
