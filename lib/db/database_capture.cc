@@ -172,7 +172,6 @@ void Database::capture_succeeded() {
   if (!capture_fails_) return;
   capture_fails_ = false;
   show_trouble("");
-  env_.log.info("commits are captured again").kv("database", name());
 }
 
 Checksum Database::pending_sum(Pgno pgno) {

@@ -107,6 +107,7 @@ bool TailPoller::poll_active() {
     if (!followed->active || now_ns < followed->not_before_ns) continue;
     Result<bool> polled = poll(*followed->database);
     if (polled.ok()) {
+      if (followed->failing) log_.info("capture works again").kv("database", followed->database->name());
       followed->failing = false;
       if (polled.value()) {
         followed->last_new_ns = now_ns;
