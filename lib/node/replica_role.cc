@@ -14,6 +14,7 @@ constexpr uint64_t kRecordInMemoryMax = 1u << 20;
 constexpr int64_t kRetryMs = 100;
 // A full disk: how often it is looked at, and what must fit before the primary is asked for more.
 constexpr int64_t kRetryRoomMs = 1000;
+constexpr int kRetryRoomDoublingsMax = 6;
 constexpr uint64_t kRoomToGoOnBytes = 4u << 20;
 
 bool worth_retrying(ErrorCode code) {
@@ -149,7 +150,7 @@ void ReplicaRole::finished(const std::string& name, const Origin& origin, const 
     return;
   }
   if (done.ok()) {
-    if (brought_data) lane->no_room = false;
+    if (brought_data && info.state != DatabaseState::kLoading) lane->no_room = 0;
     TxId through = std::min(info.position.txid, load.through);
     const bool same_session = session_ && origin.session == session_number_;
     if (same_session && through.value != 0 && info.state != DatabaseState::kLoading) {
@@ -183,8 +184,7 @@ void ReplicaRole::finished(const std::string& name, const Origin& origin, const 
 void ReplicaRole::cannot_take(Lane& lane, const Error& error) {
   if (error.code() == ErrorCode::kNoSpace) {
     lane.database->show_trouble("cannot take what the primary sends until there is room: " + error.message());
-    if (lane.no_room) return;
-    lane.no_room = true;
+    if (++lane.no_room > 1) return;
   }
   log_.warning("a database cannot take what comes; trying again").kv("database", lane.database->name()).error(error);
 }
@@ -197,12 +197,12 @@ void ReplicaRole::retry_later(Lane& lane) {
       Lane* again = known_lane(name);
       if (!again) return;
       run(*again, {}, [no_room = again->no_room](Database& database) -> Status {
-        if (no_room) TRY(database.check_room(kRoomToGoOnBytes));
+        if (no_room > 0) TRY(database.check_room(kRoomToGoOnBytes));
         return database.attach();
       });
     });
   }
-  timer->start(lane.no_room ? kRetryRoomMs : kRetryMs);
+  timer->start(lane.no_room == 0 ? kRetryMs : kRetryRoomMs << std::min(lane.no_room - 1, kRetryRoomDoublingsMax));
 }
 
 Status ReplicaRole::session_welcomed(ReplicaSession& session, const wire::Welcome& welcome) {

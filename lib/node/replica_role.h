@@ -82,8 +82,9 @@ class ReplicaRole final : public ReplicaHost {
     // Something that came could not be taken (the database is fenced, the disk is full): what follows it is of no use.
     // Once the database works again the connection is made anew, from what it has.
     std::shared_ptr<std::atomic<bool>> broken = std::make_shared<std::atomic<bool>>(false);
-    // It was a full disk. Said once, and nothing is asked for again before there is some room.
-    bool no_room = false;
+    // How often in a row it was a full disk. Said once, and nothing is asked for again before there is some room; each
+    // time that it was not enough it is waited for longer.
+    int no_room = 0;
   };
 
   // The session and the start within it that a job works for.
