@@ -241,7 +241,8 @@ Result<std::unique_ptr<Database::FileChanges>> Database::file_changes() {
   if (header && !pages.replaces && !compare_all_) {
     changes->journal = TRY(open_journal());
     PageSet changed = written_;
-    if (writes_unseen_ && changes->journal) TRY(add_unseen_writes(*changes->journal, pages.size_after, changed));
+    // Also where only somebody before this application wrote so: the journal may be his, of a death.
+    if (were_writes_unseen_ && changes->journal) TRY(add_unseen_writes(*changes->journal, pages.size_after, changed));
     // SQLite may write none of the pages by which the database grew (sqlite3PagerDontWrite).
     for (Pgno pgno = batch_.size_pages + 1; pgno <= pages.size_after; ++pgno) changed.add(pgno);
     changed.for_each([&](Pgno pgno) {

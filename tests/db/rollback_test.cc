@@ -174,6 +174,45 @@ std::vector<uint64_t> spread(uint64_t count, uint64_t most) {
 
 }  // namespace
 
+// Whether the file alone is the committed state: there is neither a WAL nor a hot journal. A step of an application may
+// not have touched the database, and what the last one left beside it.
+bool is_whole(Story& story) {
+  const std::string path = story.node.file("app.db");
+  Result<Bytes> journal = story.real->read_all(path + "-journal", 1 << 26);
+  const bool hot = journal.ok() && !journal.value().empty() && journal.value()[0] != 0;
+  Result<FileInfo> wal = story.real->info(path + "-wal");
+  return !hot && (!wal.ok() || wal.value().size_bytes == 0);
+}
+
+// The next one plays its journal back, and may find the database opened in the other way.
+TEST_CASE("the log follows the file through the deaths of applications while the node lives") {
+  const uint64_t lives = number("LITEFS_TRANSACTIONS", 3000) / 10;
+  Story story;
+  std::mt19937_64 random(seed());
+  for (uint64_t life = 0; life < lives; ++life) {
+    CAPTURE(life);
+    CaptureVfs vfs("life");
+    vfs.set_databases([&](const std::string& name) { return name == "app.db" ? story.db : nullptr; });
+    const bool unseen = random() % 2 == 0;
+    CAPTURE(unseen);
+    vfs.set_unseen(unseen);
+    story.db->set_writes_unseen(unseen);
+    // Never between the capture and what it allowed: a mount does that, whether or not who asked for it still lives.
+    vfs.plan({.kill_at = 1 + random() % 200, .after = true});
+    RandomApplication::Options options = story.application(random());
+    options.vfs = "life";
+    RandomApplication app(options);
+    for (int i = 0; i < kStepsOfALife && !vfs.dead(); ++i) {
+      app.step();
+      if (vfs.dead()) break;
+      REQUIRE(story.db->drain(true).ok());
+      REQUIRE(story.check(is_whole(story)) == "");
+    }
+    vfs.die();
+    app.close();
+  }
+}
+
 TEST_CASE("death at any operation of the application loses no commit") {
   const uint64_t most = number("LITEFS_DEATHS", 150);
   for (bool unseen : {false, true}) {
