@@ -174,8 +174,7 @@ class Cli {
     bool command_given = split_command(&command);
     ConfigSource source;
     bool no_expand = false;
-    if (auto code = flags({{"config", &source.path, nullptr}, {"no-expand-env", nullptr, &no_expand}},
-                          kMountHelp)) {
+    if (auto code = flags({{"config", &source.path, nullptr}, {"no-expand-env", nullptr, &no_expand}}, kMountHelp)) {
       return *code;
     }
     if (command_given && command.empty()) return wrong("no command after '--'", kMountHelp);
@@ -232,9 +231,8 @@ class Cli {
       if (!wait_ms.ok()) return wrong("-wait: " + wait_ms.error().message(), kImportHelp);
       request.wait = std::chrono::milliseconds(wait_ms.value());
     }
-    return work(node, kImportHelp, out_, [&](FileSystem& files, CommandContext& context) {
-      return import_database(files, request, context);
-    });
+    return work(node, kImportHelp, out_,
+                [&](FileSystem& files, CommandContext& context) { return import_database(files, request, context); });
   }
 
   int export_file() {
@@ -245,9 +243,8 @@ class Cli {
     if (words.size() != 2) return wrong("export takes a database's name and a file", kExportHelp);
     request.name = words[0];
     request.file = words[1];
-    return work(node, kExportHelp, request.file == "-" ? err_ : out_, [&](FileSystem& files, CommandContext& context) {
-      return export_database(files, request, context);
-    });
+    return work(node, kExportHelp, request.file == "-" ? err_ : out_,
+                [&](FileSystem& files, CommandContext& context) { return export_database(files, request, context); });
   }
 
   // Runs a command that takes its time and answers a line to show.
@@ -258,7 +255,7 @@ class Cli {
     Result<std::unique_ptr<Signals>> signals = Signals::create();
     if (!signals.ok()) return failed(signals.error().message());
     std::unique_ptr<FileSystem> files = posix_file_system();
-    CommandContext context{err_,  streams_.err_is_terminal, streams_.in_fd, streams_.out_fd, *signals.value(),
+    CommandContext context{err_,          streams_.err_is_terminal, streams_.in_fd, streams_.out_fd, *signals.value(),
                            client.value()};
     Result<std::string> done = command(*files, context);
     signals.value()->release();

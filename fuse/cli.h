@@ -11,7 +11,8 @@
 //
 // Flags have one dash or two, values follow as the next word or after "=". Exit codes: 0 success; 1 it could not be
 // done, with one line "litefs: …" that says why; 2 the command line is wrong, with that line and the usage; 3 `litefs
-// status` found a node that is still starting, whose mount does not serve yet; `litefs mount` ends with its application's exit code. Thread rule: the main thread.
+// status` found a node that is still starting, whose mount does not serve yet; `litefs mount` ends with its
+// application's exit code. Thread rule: the main thread.
 #pragma once
 
 #include <functional>
@@ -26,8 +27,7 @@ namespace litefs {
 
 // Starts the node, mounts, runs `exec`, stops again. The value is the exit code; an error is shown as
 // "litefs: cannot start: …". Signals are blocked already.
-using MountFunction =
-    std::function<Result<int>(const Options& options, const Log& log, Signals& signals)>;
+using MountFunction = std::function<Result<int>(const Options& options, const Log& log, Signals& signals)>;
 
 struct CliStreams {
   std::ostream& out;

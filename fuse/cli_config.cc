@@ -50,8 +50,7 @@ Result<std::string> choose_path(FileSystem& files, const std::string& named) {
     if (TRY(files.exists(path))) return path;
     looked += (looked.empty() ? "" : ", ") + path;
   }
-  return Error(ErrorCode::kNotFound,
-               "no configuration file; looked for " + looked + " (-config FILE names another)");
+  return Error(ErrorCode::kNotFound, "no configuration file; looked for " + looked + " (-config FILE names another)");
 }
 
 // Follows symbolic links of everything but the last name: a mount point itself is not touched, since behind it
@@ -89,8 +88,8 @@ Result<LoadedConfig> load_config(const ConfigSource& source) {
   config.options = TRY(parse_options(text, config.path, process_context(source.expand_variables)));
   std::string data = resolved(config.options.data_dir), mount = resolved(config.options.fuse_dir);
   if (is_inside(data, mount) || is_inside(mount, data)) {
-    return Error(ErrorCode::kInvalid, config.path + ": data.dir (" + data + ") and fuse.dir (" + mount +
-                                          ") must be directories apart");
+    return Error(ErrorCode::kInvalid,
+                 config.path + ": data.dir (" + data + ") and fuse.dir (" + mount + ") must be directories apart");
   }
   return config;
 }

@@ -13,9 +13,7 @@ namespace {
 class TerminalLogSink final : public LogSink {
  public:
   TerminalLogSink(Clock& clock, const LogSettings& settings)
-      : clock_(clock),
-        settings_(settings),
-        colours_(isatty(settings.fd) == 1 && std::getenv("NO_COLOR") == nullptr) {}
+      : clock_(clock), settings_(settings), colours_(isatty(settings.fd) == 1 && std::getenv("NO_COLOR") == nullptr) {}
 
   void write(LogLevel level, std::string_view line) override {
     std::string text;
@@ -31,8 +29,10 @@ class TerminalLogSink final : public LogSink {
     std::string_view rest = text;
     while (!rest.empty()) {
       ssize_t n = ::write(settings_.fd, rest.data(), rest.size());
-      if (n > 0) rest.remove_prefix(static_cast<size_t>(n));
-      else if (errno != EINTR) return;
+      if (n > 0)
+        rest.remove_prefix(static_cast<size_t>(n));
+      else if (errno != EINTR)
+        return;
     }
   }
 

@@ -27,7 +27,8 @@ Status CopiesIn::begin(const MountHooks::Opening& opening) {
   const std::string& name = opening.file.database;
   std::shared_ptr<Database> database = node_.store().find(name);
   if (database && database->exists()) {
-    return Error(ErrorCode::kReadOnly, "'" + name + "' is a database, which cannot be overwritten by a plain copy: use 'litefs import'");
+    return Error(ErrorCode::kReadOnly,
+                 "'" + name + "' is a database, which cannot be overwritten by a plain copy: use 'litefs import'");
   }
   database = TRY(node_.create_database(name));
   {
@@ -72,8 +73,9 @@ void CopiesIn::closed(const std::string& name) {
   std::shared_ptr<Database> database = node_.store().find(name);
   Status taken = database->finish_copy();
   if (!taken.ok()) {
-    log_.error("a file copied onto the mount has not become a database and is removed; for other ways to bring one in "
-               "see 'litefs import'")
+    log_.error(
+            "a file copied onto the mount has not become a database and is removed; for other ways to bring one in "
+            "see 'litefs import'")
         .kv("file", name)
         .error(taken.error());
   }

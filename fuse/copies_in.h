@@ -2,9 +2,9 @@
 // never opens, without a journal, under a name that has no database yet.
 //
 // Such a file is taken as it comes. Until its writer has closed it, nobody else can open it (an open waits, and is
-// EBUSY at the mount's deadline). Then it becomes the database of its name as one transaction, or it is removed and the log
-// says why. A database that is there cannot be copied over: that is refused before anything changes. Thread rule: any
-// serving thread; nothing is called under the mutex.
+// EBUSY at the mount's deadline). Then it becomes the database of its name as one transaction, or it is removed and the
+// log says why. A database that is there cannot be copied over: that is refused before anything changes. Thread rule:
+// any serving thread; nothing is called under the mutex.
 #pragma once
 
 #include <functional>

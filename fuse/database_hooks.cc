@@ -1,6 +1,5 @@
 #include "fuse/database_hooks.h"
 
-
 namespace litefs {
 namespace {
 
@@ -69,7 +68,8 @@ void DatabaseHooks::open_on_primary(const Opening& opening, std::function<void(S
     if (copies_.before_open(opening, done)) return;
   } else if (opening.write_only) {
     // SQLite opens everything that it writes for reading, too. A file that goes past it could be half of anything.
-    Error error(ErrorCode::kReadOnly, "only SQLite may write it; to bring in a database with its -wal or -journal use 'litefs import'");
+    Error error(ErrorCode::kReadOnly,
+                "only SQLite may write it; to bring in a database with its -wal or -journal use 'litefs import'");
     return done(refused(opening.file, error));
   }
   Status allowed = refused(opening.file, may_open_on_primary(opening));
@@ -89,7 +89,8 @@ Status DatabaseHooks::may_open_on_primary(const Opening& opening) {
   DatabaseInfo info = database->info();
   if (info.state == DatabaseState::kStopped) return Error(ErrorCode::kIo, "'" + name + "' is stopped: " + info.detail);
   if (info.state == DatabaseState::kReady) return {};
-  return Error(ErrorCode::kBusy, "'" + name + "' is " + std::string(database_state_name(info.state)) + ": " + info.detail);
+  return Error(ErrorCode::kBusy,
+               "'" + name + "' is " + std::string(database_state_name(info.state)) + ": " + info.detail);
 }
 
 // Who opens -wal under locking_mode=EXCLUSIVE uses no wal-index. The one that was in use may be a killed process's: the
@@ -122,7 +123,8 @@ void DatabaseHooks::open_on_replica(const Opening& opening, std::function<void(S
   if (kind == FileKind::kJournal || kind == FileKind::kSuperJournal) return done(read_only());
   // Not even where the mode is writable: a plain write would go past SQLite.
   if (opening.write_only) return done(read_only());
-  if (kind == FileKind::kDatabase && (opening.create || (opening.write && replica_is_read_only()))) return done(read_only());
+  if (kind == FileKind::kDatabase && (opening.create || (opening.write && replica_is_read_only())))
+    return done(read_only());
   if (!database) return done(Error(ErrorCode::kNotFound, "no database '" + name + "'"));
   DatabaseInfo info = database->info();
   if (info.state == DatabaseState::kFenced || info.state == DatabaseState::kStopped) {
@@ -191,7 +193,8 @@ std::shared_ptr<Database> DatabaseHooks::started(const FileName& file, Status* w
   }
   DatabaseInfo info = database->info();
   if (info.state == DatabaseState::kFenced || info.state == DatabaseState::kOpening) {
-    *why = Error(ErrorCode::kBusy, "'" + file.database + "' is " + database_state_name(info.state) + ": " + info.detail);
+    *why =
+        Error(ErrorCode::kBusy, "'" + file.database + "' is " + database_state_name(info.state) + ": " + info.detail);
     return nullptr;
   }
   return database;
@@ -290,9 +293,7 @@ Status DatabaseHooks::may_rename(const Renaming& renaming) {
   return refused(renaming.from, check_database_name(to));
 }
 
-Status DatabaseHooks::before_rename(const Renaming& renaming) {
-  return refused(renaming.from, make_renamed(renaming));
-}
+Status DatabaseHooks::before_rename(const Renaming& renaming) { return refused(renaming.from, make_renamed(renaming)); }
 
 // Makes the database under its new name, then drops it under the old one: a crash in between leaves both.
 Status DatabaseHooks::make_renamed(const Renaming& renaming) {
@@ -356,9 +357,7 @@ std::vector<std::string> DatabaseHooks::virtual_names() {
   return names;
 }
 
-bool DatabaseHooks::is_visible(const FileName& file) {
-  return !node_.store().is_foreign(file.database);
-}
+bool DatabaseHooks::is_visible(const FileName& file) { return !node_.store().is_foreign(file.database); }
 
 // ---- FrontEnd ----
 
@@ -368,7 +367,8 @@ Result<std::unique_ptr<LockDoor>> DatabaseHooks::lock_door(const std::string& na
   // The file may have been made or replaced a moment ago, and the kernel may still know the name as missing, or as
   // another file's. Where it cannot be told in time, opening says what is wrong.
   for (const char* suffix : {"", "-shm"}) {
-    Status told = mount->notifier().invalidate_entry(name + suffix, std::chrono::steady_clock::now() + kNotificationMax);
+    Status told =
+        mount->notifier().invalidate_entry(name + suffix, std::chrono::steady_clock::now() + kNotificationMax);
     if (!told.ok()) log_.warning("the kernel was not told of a file").kv("file", name + suffix).error(told.error());
   }
   return mount->client().lock_door(name);

@@ -1,7 +1,7 @@
 // What the mount's requests mean to a node's databases (FUSE.md's table), and what the node asks of the mount.
 //
-// Keeps no replicated state: only the opens that wait for a database to become readable, the copies on their way in, and
-// what was refused last. Thread rule: any thread.
+// Keeps no replicated state: only the opens that wait for a database to become readable, the copies on their way in,
+// and what was refused last. Thread rule: any thread.
 #pragma once
 
 #include <chrono>

@@ -29,18 +29,15 @@ std::string kernel_release() {
 Error device_error(int error) {
   switch (error) {
     case ENOENT:
-      return Error(
-          ErrorCode::kUnavailable,
-          "there is no /dev/fuse: load the kernel's fuse module, or give the device to the "
-          "container");
+      return Error(ErrorCode::kUnavailable,
+                   "there is no /dev/fuse: load the kernel's fuse module, or give the device to the "
+                   "container");
     case ENODEV:
-    case ENXIO:
-      return Error(ErrorCode::kUnavailable, "/dev/fuse is there, but this kernel has no FUSE");
+    case ENXIO: return Error(ErrorCode::kUnavailable, "/dev/fuse is there, but this kernel has no FUSE");
     case EACCES:
     case EPERM:
-      return Error(
-          ErrorCode::kUnavailable,
-          "no permission to open /dev/fuse: run as root, or allow the container the device");
+      return Error(ErrorCode::kUnavailable,
+                   "no permission to open /dev/fuse: run as root, or allow the container the device");
     default: return errno_error(error, "opening /dev/fuse");
   }
 }
@@ -71,10 +68,9 @@ Status require_passthrough(ByteView init_request, const std::string& kernel_rele
       load(body, offsetof(fuse_init_in, flags2), &flags2) && (flags2 & kInitPassthrough)) {
     return {};
   }
-  return Error(ErrorCode::kUnavailable,
-               "this kernel (" + kernel_release +
-                   ") has no FUSE passthrough: Linux 6.9 or newer, built with "
-                   "CONFIG_FUSE_PASSTHROUGH, is needed");
+  return Error(ErrorCode::kUnavailable, "this kernel (" + kernel_release +
+                                            ") has no FUSE passthrough: Linux 6.9 or newer, built with "
+                                            "CONFIG_FUSE_PASSTHROUGH, is needed");
 }
 
 Result<std::unique_ptr<Device>> Device::open(const fuse_lowlevel_ops& operations, void* user) {
@@ -102,8 +98,7 @@ Device::~Device() {
 }
 
 Status Device::handshake(Deadline deadline) {
-  auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-      deadline - std::chrono::steady_clock::now());
+  auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
   pollfd wait = {fd_, POLLIN, 0};
   int ready = poll(&wait, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
   if (ready < 0) return errno_error(errno, "waiting for the kernel's INIT");
@@ -130,8 +125,7 @@ ssize_t Device::write_reply(int fd, iovec* iov, int count, void* userdata) {
   if (self->init_unique_ != 0) {
     fuse_out_header header;
     std::memcpy(&header, iov[0].iov_base, sizeof header);
-    if (header.unique == self->init_unique_ && header.error == 0 && count == 2 &&
-        iov[1].iov_len == sizeof(InitReply)) {
+    if (header.unique == self->init_unique_ && header.error == 0 && count == 2 && iov[1].iov_len == sizeof(InitReply)) {
       InitReply* reply = static_cast<InitReply*>(iov[1].iov_base);
       reply->minor = kInitMinor;
       reply->flags |= kInitExtended;

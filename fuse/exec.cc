@@ -176,8 +176,10 @@ Result<std::unique_ptr<ChildProcess>> ChildProcess::start(const std::vector<std:
 std::optional<int> ChildProcess::exit_code() {
   int status;
   if (!exit_code_ && waitpid(pid_, &status, WNOHANG) == pid_) {
-    if (WIFEXITED(status)) exit_code_ = WEXITSTATUS(status);
-    else if (WIFSIGNALED(status)) exit_code_ = 128 + WTERMSIG(status);
+    if (WIFEXITED(status))
+      exit_code_ = WEXITSTATUS(status);
+    else if (WIFSIGNALED(status))
+      exit_code_ = 128 + WTERMSIG(status);
   }
   return exit_code_;
 }

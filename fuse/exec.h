@@ -65,8 +65,8 @@ struct Supervision {
 // or stop_max, kills the application. Without a command (or with the last one skipped) it waits for
 // a signal that stops.
 //
-// The value is litefs's exit code: that of the last command that ran; 0 when there was none and a signal came; 1 when the
-// node has failed. An error: a command could not be started.
+// The value is litefs's exit code: that of the last command that ran; 0 when there was none and a signal came; 1 when
+// the node has failed. An error: a command could not be started.
 Result<int> supervise(const Supervision& supervision, Signals& signals, const Log& log);
 
 }  // namespace litefs

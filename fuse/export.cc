@@ -29,8 +29,8 @@ class Export {
   Export(FileSystem& files, const ExportRequest& request, CommandContext& context)
       : files_(files), request_(request), context_(context), to_output_(request.file == "-") {
     const std::string process = std::to_string(getpid());
-    copy_path_ = to_output_ ? temporary_directory() + "/litefs-export-" + process
-                            : request.file + ".litefs-export-" + process;
+    copy_path_ =
+        to_output_ ? temporary_directory() + "/litefs-export-" + process : request.file + ".litefs-export-" + process;
   }
   ~Export() {
     // Nothing is left when it has been renamed.
@@ -45,8 +45,7 @@ class Export {
       Status received = receive();
       if (received.ok()) break;
       // The node's reasons may pass; what happened here does not.
-      if (i == kTries || received.error().code() != ErrorCode::kUnavailable)
-        return received.error();
+      if (i == kTries || received.error().code() != ErrorCode::kUnavailable) return received.error();
       TRY(context_.wait(std::chrono::milliseconds(100)));
     }
     if (to_output_) {
@@ -69,9 +68,8 @@ class Export {
     TRY(check_replaced());
     for (const char* suffix : {"-wal", "-journal"}) {
       if (!TRY(files_.exists(file + suffix))) continue;
-      return Error(ErrorCode::kExists,
-                   file + suffix + " exists, and SQLite would take it for a part of the new " +
-                       file + ": remove it first");
+      return Error(ErrorCode::kExists, file + suffix + " exists, and SQLite would take it for a part of the new " +
+                                           file + ": remove it first");
     }
     return {};
   }
@@ -84,10 +82,12 @@ class Export {
       return there.error().code() == ErrorCode::kNotFound ? Status() : Status(there.error());
     }
     if (S_ISLNK(there.value().mode)) {
-      return Error(ErrorCode::kExists, file + " is a symbolic link: name the file that it leads to, or '-' for standard output");
+      return Error(ErrorCode::kExists,
+                   file + " is a symbolic link: name the file that it leads to, or '-' for standard output");
     }
     if (!S_ISREG(there.value().mode)) {
-      return Error(ErrorCode::kExists, file + " is no regular file, and is not replaced; '-' writes to standard output");
+      return Error(ErrorCode::kExists,
+                   file + " is no regular file, and is not replaced; '-' writes to standard output");
     }
     if (request_.force) return {};
     return Error(ErrorCode::kExists, file + " exists; --force replaces it");
@@ -99,14 +99,13 @@ class Export {
     TRY(context_.node.receive(export_request(request_.name), [&](ByteView bytes) -> Status {
       TRY(context_.check_interrupted());
       TRY(receiver.take(bytes));
-      progress.update(receiver.received_bytes(),
-                      std::max(receiver.received_bytes(), receiver.total_bytes()));
+      progress.update(receiver.received_bytes(), std::max(receiver.received_bytes(), receiver.total_bytes()));
       return {};
     }));
     TRY(receiver.finish());
     size_bytes_ = static_cast<uint64_t>(receiver.size_pages()) * receiver.page_size();
-    summary_ = "exported " + request_.name + ": " + size_text(size_bytes_) + ", at " +
-               position_text(receiver.position());
+    summary_ =
+        "exported " + request_.name + ": " + size_text(size_bytes_) + ", at " + position_text(receiver.position());
     return {};
   }
 
@@ -150,8 +149,7 @@ class Export {
 
 }  // namespace
 
-Result<std::string> export_database(FileSystem& files, const ExportRequest& request,
-                                    CommandContext& context) {
+Result<std::string> export_database(FileSystem& files, const ExportRequest& request, CommandContext& context) {
   return Export(files, request, context).run();
 }
 

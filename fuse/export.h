@@ -21,7 +21,6 @@ struct ExportRequest {
 };
 
 // The line that says what has been done.
-Result<std::string> export_database(FileSystem& files, const ExportRequest& request,
-                                    CommandContext& context);
+Result<std::string> export_database(FileSystem& files, const ExportRequest& request, CommandContext& context);
 
 }  // namespace litefs

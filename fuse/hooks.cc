@@ -23,9 +23,7 @@ class NoHooks final : public MountHooks {
   Status before_mkdir(const std::string&) override { return {}; }
   Status before_rmdir(const std::string&) override { return {}; }
   bool is_virtual_name(const std::string&) override { return false; }
-  Result<std::optional<std::string>> virtual_file(const std::string&) override {
-    return std::optional<std::string>();
-  }
+  Result<std::optional<std::string>> virtual_file(const std::string&) override { return std::optional<std::string>(); }
   std::vector<std::string> virtual_names() override { return {}; }
   bool is_visible(const FileName&) override { return true; }
 };

@@ -35,10 +35,10 @@ class MountHooks {
   // asks for a name that the kernel does not know, or makes or removes one, waits too.
   struct Opening {
     FileName file;
-    bool write = false;   // O_RDWR or O_WRONLY
+    bool write = false;       // O_RDWR or O_WRONLY
     bool write_only = false;  // O_WRONLY, as SQLite never opens: cp, a shell's redirection
-    bool create = false;  // the file does not exist yet
-    uint32_t pid = 0;     // the application's thread, as the mounting process numbers it
+    bool create = false;      // the file does not exist yet
+    uint32_t pid = 0;         // the application's thread, as the mounting process numbers it
   };
   virtual void before_open(const Opening& opening, std::function<void(Status)> done) = 0;
   // The file has been opened, by whomever; called before the kernel gets its answer.
@@ -62,8 +62,8 @@ class MountHooks {
   virtual Status before_unlink(const FileName& file) = 0;
   virtual void after_unlink(const FileName& file) = 0;
 
-  // A database's file is to get another name, which would be a database's too. `exists` says whether the new name is there
-  // already, which cannot be allowed. Quick: decides by the names.
+  // A database's file is to get another name, which would be a database's too. `exists` says whether the new name is
+  // there already, which cannot be allowed. Quick: decides by the names.
   struct Renaming {
     FileName from;
     FileName to;
@@ -83,12 +83,12 @@ class MountHooks {
   // nothing when there is no such file now. May drain a database (NAME-pos).
   virtual bool is_virtual_name(const std::string& name) = 0;
   virtual Result<std::optional<std::string>> virtual_file(const std::string& name) = 0;
-  // Those that exist now in the root, for its listing. Other directories do not list theirs: `rm -r` would try to remove
-  // them.
+  // Those that exist now in the root, for its listing. Other directories do not list theirs: `rm -r` would try to
+  // remove them.
   virtual std::vector<std::string> virtual_names() = 0;
 
-  // Whether a database's file may be shown and looked up (false: the name does not exist for applications, and cannot be
-  // made: EBUSY). Asked of names that do not exist, too. The kernel may know the name from before: post
+  // Whether a database's file may be shown and looked up (false: the name does not exist for applications, and cannot
+  // be made: EBUSY). Asked of names that do not exist, too. The kernel may know the name from before: post
   // Notifier::Change::kEntry when the answer changes from true. The node itself sees hidden files through MountClient.
   // Must be quick, as every look-up asks.
   virtual bool is_visible(const FileName& file) = 0;

@@ -30,8 +30,8 @@ class Import {
     // Before it is a part of a line that is sent.
     TRY(check_database_name(request_.name));
     TRY(ask_node());
-    source_ = TRY(ImportSource::open(files_, request_.file, context_.node.data_dir() + "/import",
-                                     request_.wait, context_));
+    source_ =
+        TRY(ImportSource::open(files_, request_.file, context_.node.data_dir() + "/import", request_.wait, context_));
     TRY(source_->check());
     TRY(open_destination());
     TRY(copy());
@@ -39,14 +39,13 @@ class Import {
     destination_.reset();
     Result<std::string> position = read_position();
     if (!position.ok()) {
-      return Error(position.error().code(),
-                   "'" + request_.name +
-                       "' has the new content on this node, but its position "
-                       "cannot be had: " +
-                       position.error().message());
+      return Error(position.error().code(), "'" + request_.name +
+                                                "' has the new content on this node, but its position "
+                                                "cannot be had: " +
+                                                position.error().message());
     }
-    return "imported " + source_->shown_name() + " as " + request_.name + ": " +
-           size_text(source_->size_bytes()) + ", at " + position.value();
+    return "imported " + source_->shown_name() + " as " + request_.name + ": " + size_text(source_->size_bytes()) +
+           ", at " + position.value();
   }
 
  private:
@@ -80,16 +79,15 @@ class Import {
     // database in it.
     if (!TRY(files_.exists(mount + "/" + kMountSign))) {
       return Error(ErrorCode::kUnavailable,
-                   "the node's mount at " + mount +
-                       " cannot be seen from here: run this where its applications run");
+                   "the node's mount at " + mount + " cannot be seen from here: run this where its applications run");
     }
     const std::string& name = request_.name;
     for (size_t end = name.find('/'); end != std::string::npos; end = name.find('/', end + 1)) {
       const std::string part = name.substr(0, end);
       Result<FileInfo> there = files_.info(mount + "/" + part);
       if (!there.ok() && there.error().code() == ErrorCode::kNotFound) {
-        return Error(ErrorCode::kNotFound, "there is no directory '" + part + "' on the mount: make it first, as by mkdir " +
-                                               mount + "/" + part);
+        return Error(ErrorCode::kNotFound, "there is no directory '" + part +
+                                               "' on the mount: make it first, as by mkdir " + mount + "/" + part);
       }
       if (!there.ok()) return there.error();
       if (S_ISDIR(there.value().mode)) continue;
@@ -99,14 +97,13 @@ class Import {
   }
 
   Error in_the_way() {
-    std::string who = process_list_text(
-        processes_with_open({path_, path_ + "-wal", path_ + "-shm", path_ + "-journal"}));
+    std::string who =
+        process_list_text(processes_with_open({path_, path_ + "-wal", path_ + "-shm", path_ + "-journal"}));
     std::string text = "'" + request_.name + "' is in use";
     if (!who.empty()) text += " by " + who;
     if (needs_alone_) {
-      text += "; it has pages of " + std::to_string(page_size_before_) + " bytes and " +
-              source_->shown_name() + " of " + std::to_string(source_->page_size()) +
-              ", so nobody else may have it open";
+      text += "; it has pages of " + std::to_string(page_size_before_) + " bytes and " + source_->shown_name() +
+              " of " + std::to_string(source_->page_size()) + ", so nobody else may have it open";
     }
     return Error(ErrorCode::kBusy, text + ". Nothing was changed");
   }
@@ -135,14 +132,12 @@ class Import {
     if (!pages.ok()) return pages.error();
     is_new_ = pages.value() == "0";
     *mode = TRY(destination_->value("PRAGMA journal_mode"));
-    page_size_before_ =
-        static_cast<uint32_t>(std::stoul(TRY(destination_->value("PRAGMA page_size"))));
+    page_size_before_ = static_cast<uint32_t>(std::stoul(TRY(destination_->value("PRAGMA page_size"))));
     return {};
   }
 
   Status copy() {
-    sqlite3_backup* raw =
-        sqlite3_backup_init(destination_->handle(), "main", source_->connection().handle(), "main");
+    sqlite3_backup* raw = sqlite3_backup_init(destination_->handle(), "main", source_->connection().handle(), "main");
     if (!raw) return destination_->error(sqlite3_errcode(destination_->handle()));
     Status copied;
     {
@@ -157,8 +152,7 @@ class Import {
         });
         if (copied.ok() && more) copied = context_.check_interrupted();
         uint64_t left = static_cast<uint64_t>(sqlite3_backup_remaining(raw)) * source_->page_size();
-        progress.update(source_->size_bytes() - std::min(left, source_->size_bytes()),
-                        source_->size_bytes());
+        progress.update(source_->size_bytes() - std::min(left, source_->size_bytes()), source_->size_bytes());
       }
     }
     // Of a copy that is not complete this rolls back.
@@ -183,8 +177,8 @@ class Import {
       text += "; '" + request_.name + "' is as it was";
     } else if (error.code() != ErrorCode::kBusy) {
       // SQLite reports an I/O error also where the node died with the commit on its way.
-      text += "; '" + request_.name +
-              "' is as it was, or wholly the new one where the node ended. The node's log says why";
+      text +=
+          "; '" + request_.name + "' is as it was, or wholly the new one where the node ended. The node's log says why";
     }
     if (left_wal_ && !destination_->exec("PRAGMA journal_mode=WAL").ok()) {
       text += ". It has left WAL for this import and is in DELETE mode now";
@@ -203,8 +197,7 @@ class Import {
     }
     if (!set.ok()) {
       context_.err << "litefs: warning: '" << request_.name
-                   << "' is imported, but could not be set to WAL: " << set.error().message()
-                   << std::endl;
+                   << "' is imported, but could not be set to WAL: " << set.error().message() << std::endl;
     }
     return {};
   }
@@ -234,8 +227,7 @@ class Import {
 
 }  // namespace
 
-Result<std::string> import_database(FileSystem& files, const ImportRequest& request,
-                                    CommandContext& context) {
+Result<std::string> import_database(FileSystem& files, const ImportRequest& request, CommandContext& context) {
   return Import(files, request, context).run();
 }
 

@@ -33,7 +33,6 @@ struct ImportRequest {
 };
 
 // The line that says what has been done.
-Result<std::string> import_database(FileSystem& files, const ImportRequest& request,
-                                    CommandContext& context);
+Result<std::string> import_database(FileSystem& files, const ImportRequest& request, CommandContext& context);
 
 }  // namespace litefs

@@ -36,16 +36,14 @@ bool same_file_unchanged(const std::optional<FileInfo>& a, const std::optional<F
 }
 
 Error locked(const std::string& file) {
-  std::string who = process_list_text(
-      processes_with_open({file, file + "-wal", file + "-shm", file + "-journal"}));
+  std::string who = process_list_text(processes_with_open({file, file + "-wal", file + "-shm", file + "-journal"}));
   return Error(ErrorCode::kBusy, file + " is being written" + (who.empty() ? "" : " by " + who));
 }
 
 }  // namespace
 
 Result<std::unique_ptr<ImportSource>> ImportSource::open(FileSystem& files, const std::string& file,
-                                                         const std::string& staging_dir,
-                                                         std::chrono::milliseconds wait,
+                                                         const std::string& staging_dir, std::chrono::milliseconds wait,
                                                          CommandContext& context) {
   std::unique_ptr<ImportSource> source(new ImportSource(files, context));
   source->shown_name_ = file == "-" ? "standard input" : file;
@@ -67,13 +65,11 @@ Result<std::unique_ptr<ImportSource>> ImportSource::open(FileSystem& files, cons
     Status begun = source->begin(file, SqliteConnection::Mode::kReadOnly);
     // What cannot be read without writing beside it (a read-only directory, a journal that came
     // this moment).
-    if (!begun.ok() && begun.error().code() == ErrorCode::kReadOnly)
-      begun = source->stage_file(file, wait);
+    if (!begun.ok() && begun.error().code() == ErrorCode::kReadOnly) begun = source->stage_file(file, wait);
     TRY(begun);
     return source;
   }
-  if (!source->connection_)
-    TRY(source->begin(source->staged(), SqliteConnection::Mode::kReadWrite));
+  if (!source->connection_) TRY(source->begin(source->staged(), SqliteConnection::Mode::kReadWrite));
   return source;
 }
 
@@ -105,20 +101,17 @@ Status ImportSource::clear_staging() {
 
 // What SQLite would have to recover, which it does by writing.
 Result<bool> ImportSource::needs_copy(const std::string& file) {
-  if (std::optional<FileInfo> journal = look(files_, file + "-journal");
-      journal && journal->size_bytes > 0)
+  if (std::optional<FileInfo> journal = look(files_, file + "-journal"); journal && journal->size_bytes > 0)
     return true;
   // An index beside a WAL: somebody has it open, and reads and writes it with us by SQLite's rules.
   if (look(files_, file + "-shm")) return false;
-  if (std::optional<FileInfo> wal = look(files_, file + "-wal"); wal && wal->size_bytes > 0)
-    return true;
+  if (std::optional<FileInfo> wal = look(files_, file + "-wal"); wal && wal->size_bytes > 0) return true;
   std::unique_ptr<File> database = TRY(files_.open(file, OpenMode::kReadOnly));
   uint8_t first[kDatabaseHeaderBytes];
   size_t n = TRY(database->read_at(0, first));
   if (n == 0) return Error(ErrorCode::kInvalid, file + " is empty");
   Result<DatabaseHeader> header = DatabaseHeader::parse(ByteView(first, n));
-  if (!header.ok())
-    return Error(ErrorCode::kInvalid, file + " is not a SQLite database, or it is encrypted");
+  if (!header.ok()) return Error(ErrorCode::kInvalid, file + " is not a SQLite database, or it is encrypted");
   // SQLite makes a -wal and a -shm to read such a file.
   return header.value().is_wal();
 }
@@ -202,8 +195,7 @@ Status ImportSource::begin(const std::string& path, SqliteConnection::Mode mode)
   if (!read.ok()) begun = read.error();
   if (!begun.ok()) {
     if (begun.error().code() == ErrorCode::kInvalid) {
-      return Error(ErrorCode::kInvalid,
-                   shown_name_ + " is not a SQLite database, or it is encrypted");
+      return Error(ErrorCode::kInvalid, shown_name_ + " is not a SQLite database, or it is encrypted");
     }
     if (begun.error().code() == ErrorCode::kCorrupt) {
       return Error(ErrorCode::kCorrupt, shown_name_ + " is damaged: " + begun.error().message());
@@ -231,10 +223,8 @@ Status ImportSource::check() {
         now.interrupted = now.source->context_.check_interrupted();
         // Pages that SQLite had to read; it may come to some of them twice.
         int misses = 0, high = 0;
-        sqlite3_db_status(now.source->connection_->handle(), SQLITE_DBSTATUS_CACHE_MISS, &misses,
-                          &high, 0);
-        now.progress.update(static_cast<uint64_t>(misses) * now.source->page_size_,
-                            now.source->size_bytes());
+        sqlite3_db_status(now.source->connection_->handle(), SQLITE_DBSTATUS_CACHE_MISS, &misses, &high, 0);
+        now.progress.update(static_cast<uint64_t>(misses) * now.source->page_size_, now.source->size_bytes());
         return now.interrupted.ok() ? 0 : 1;
       },
       &state);
@@ -242,14 +232,13 @@ Status ImportSource::check() {
   sqlite3_progress_handler(connection_->handle(), 0, nullptr, nullptr);
   TRY(state.interrupted);
   if (!found.ok()) {
-    return Error(found.error().code(),
-                 shown_name_ + " cannot be checked: " + found.error().message());
+    return Error(found.error().code(), shown_name_ + " cannot be checked: " + found.error().message());
   }
   if (found.value().size() == 1 && found.value()[0] == "ok") return {};
   std::string first = found.value().empty() ? "no answer" : found.value()[0];
   std::replace(first.begin(), first.end(), '\n', ' ');
-  return Error(ErrorCode::kCorrupt, shown_name_ + " is damaged: " + first +
-                                        (found.value().size() > 1 ? ", and more" : ""));
+  return Error(ErrorCode::kCorrupt,
+               shown_name_ + " is damaged: " + first + (found.value().size() > 1 ? ", and more" : ""));
 }
 
 }  // namespace litefs

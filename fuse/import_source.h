@@ -24,8 +24,7 @@ class ImportSource {
   // what a killed one left there is removed. kInvalid: no SQLite database, or an encrypted one;
   // kBusy: somebody writes it and does not let go within `wait`.
   static Result<std::unique_ptr<ImportSource>> open(FileSystem& files, const std::string& file,
-                                                    const std::string& staging_dir,
-                                                    std::chrono::milliseconds wait,
+                                                    const std::string& staging_dir, std::chrono::milliseconds wait,
                                                     CommandContext& context);
   ~ImportSource();
   ImportSource(const ImportSource&) = delete;

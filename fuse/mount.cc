@@ -29,8 +29,7 @@ Status check_passthrough(Device& device, int directory, const std::string& backi
     return {};
   }
   if (id == -EPERM) {
-    return Error(ErrorCode::kUnavailable,
-                 "no permission for FUSE passthrough: CAP_SYS_ADMIN of the machine is needed");
+    return Error(ErrorCode::kUnavailable, "no permission for FUSE passthrough: CAP_SYS_ADMIN of the machine is needed");
   }
   Error error = errno_error(-id, "the file system of " + backing_dir + " cannot be passed through");
   return Error(ErrorCode::kUnavailable, error.message());
@@ -75,9 +74,7 @@ Status Mount::Core::start() {
   }
 
   pending = PendingOpens::create(
-      [this](const OpenRequest& open, const Status& admitted) {
-        operations->finish_open(open, admitted);
-      },
+      [this](const OpenRequest& open, const Status& admitted) { operations->finish_open(open, admitted); },
       options.open_max);
   operations = std::make_unique<Operations>(
       Operations::Parts{directory.get(), nodes, *pending, *hooks, client->thread_id(), log});
@@ -148,8 +145,8 @@ bool Mount::Core::end() {
 
 Mount::Mount(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 
-Result<std::unique_ptr<Mount>> Mount::start(const MountOptions& options,
-                                            std::shared_ptr<MountHooks> hooks, const Log& log) {
+Result<std::unique_ptr<Mount>> Mount::start(const MountOptions& options, std::shared_ptr<MountHooks> hooks,
+                                            const Log& log) {
   std::unique_ptr<Mount> mount(new Mount(std::make_unique<Core>(options, std::move(hooks), log)));
   // An error runs the destructor, which undoes what has been done.
   TRY(mount->core_->start());

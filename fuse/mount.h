@@ -48,8 +48,8 @@ class Mount {
  public:
   // Mounted, and answering. A dead mount at mount_dir is replaced last of all. kUnavailable: no device, no
   // permission, no passthrough; kNotFound, kInvalid, kExists: the mount point will not do.
-  static Result<std::unique_ptr<Mount>> start(const MountOptions& options,
-                                              std::shared_ptr<MountHooks> hooks, const Log& log);
+  static Result<std::unique_ptr<Mount>> start(const MountOptions& options, std::shared_ptr<MountHooks> hooks,
+                                              const Log& log);
   // stop(), if that has not been called.
   ~Mount();
   Mount(const Mount&) = delete;

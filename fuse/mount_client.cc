@@ -146,8 +146,7 @@ class MountClient::Door final : public LockDoor {
   ~Door() override {
     // Waits, so that who destroys a door may rely on its locks being gone; but not for a mount that
     // has kept us waiting already. A call that is still under way comes before this one.
-    std::chrono::milliseconds time_max =
-        timed_out_ ? std::chrono::milliseconds(0) : state_->call_max;
+    std::chrono::milliseconds time_max = timed_out_ ? std::chrono::milliseconds(0) : state_->call_max;
     (void)State::call<bool>(state_, time_max, [id = id_](State& state) -> Result<bool> {
       state.doors.erase(id);
       return true;
@@ -198,8 +197,7 @@ Result<std::unique_ptr<MountClient>> MountClient::start(const std::string& mount
   client->state_ = std::make_shared<State>();
   client->state_->mount_dir = mount_dir;
   client->state_->call_max = call_max;
-  client->thread_ =
-      std::make_unique<QuietThread>("litefs-client", [state = client->state_] { run(*state); });
+  client->thread_ = std::make_unique<QuietThread>("litefs-client", [state = client->state_] { run(*state); });
   State& state = *client->state_;
   Deadline deadline = deadline_in(kStartMax);
   MutexLock lock(state.mutex);
@@ -254,18 +252,14 @@ Result<std::unique_ptr<LockDoor>> MountClient::lock_door(const std::string& name
   return std::unique_ptr<LockDoor>(std::move(door));
 }
 
-void MountClient::ask_index_in_use(const std::string& name,
-                                   std::function<void(const Result<bool>&)> done) {
-  Status posted = state_->post([name, done](State& state) {
-    done(index_in_use(state.mount_dir + "/" + name + "-shm"));
-  });
+void MountClient::ask_index_in_use(const std::string& name, std::function<void(const Result<bool>&)> done) {
+  Status posted =
+      state_->post([name, done](State& state) { done(index_in_use(state.mount_dir + "/" + name + "-shm")); });
   if (!posted.ok()) done(posted.error());
 }
 
-Result<MountClient::Answer> MountClient::probe(const std::string& path,
-                                               std::chrono::milliseconds time_max) {
-  return State::call<Answer>(state_, time_max,
-                             [path](State&) -> Result<Answer> { return stat_past_caches(path); });
+Result<MountClient::Answer> MountClient::probe(const std::string& path, std::chrono::milliseconds time_max) {
+  return State::call<Answer>(state_, time_max, [path](State&) -> Result<Answer> { return stat_past_caches(path); });
 }
 
 bool MountClient::stop(Deadline deadline) {

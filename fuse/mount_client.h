@@ -34,8 +34,8 @@ inline constexpr size_t kClientJobsMax = 1024;
 class MountClient {
  public:
   // The thread is there when this returns. `mount_dir` need not be mounted yet.
-  static Result<std::unique_ptr<MountClient>> start(
-      const std::string& mount_dir, std::chrono::milliseconds call_max = kClientCallMax);
+  static Result<std::unique_ptr<MountClient>> start(const std::string& mount_dir,
+                                                    std::chrono::milliseconds call_max = kClientCallMax);
   // Stops, waiting as long as a call may take.
   ~MountClient();
   MountClient(const MountClient&) = delete;

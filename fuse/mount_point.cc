@@ -74,9 +74,8 @@ Status check_empty_directory(const std::string& path) {
     some += (i == 0 ? "" : ", ") + names[i];
   }
   if (names.size() > kNamesShownMax) some += ", ...";
-  return Error(ErrorCode::kInvalid,
-               "the mount point " + path + " is not empty, and what it holds would be hidden: " + some +
-                   " (made while no node ran? move it away, then start again)");
+  return Error(ErrorCode::kInvalid, "the mount point " + path + " is not empty, and what it holds would be hidden: " +
+                                        some + " (made while no node ran? move it away, then start again)");
 }
 
 // One line of mountinfo, as far as it matters here.
@@ -110,8 +109,7 @@ Result<std::vector<MountLine>> mounts_on(const std::string& path) {
     found.push_back(mount);
   }
   auto is_upper = [&](const MountLine& mount) {
-    return std::any_of(found.begin(), found.end(),
-                       [&](const MountLine& other) { return other.id == mount.parent; });
+    return std::any_of(found.begin(), found.end(), [&](const MountLine& other) { return other.id == mount.parent; });
   };
   // Where a directory above was mounted over, there are several lowest: the last one is reached.
   auto lowest = std::find_if_not(found.rbegin(), found.rend(), is_upper);
@@ -119,9 +117,8 @@ Result<std::vector<MountLine>> mounts_on(const std::string& path) {
   if (lowest == found.rend()) return stack;
   stack.push_back(*lowest);
   for (;;) {
-    auto next = std::find_if(found.begin(), found.end(), [&](const MountLine& mount) {
-      return mount.parent == stack.back().id;
-    });
+    auto next = std::find_if(found.begin(), found.end(),
+                             [&](const MountLine& mount) { return mount.parent == stack.back().id; });
     if (next == found.end() || stack.size() >= found.size()) return stack;
     stack.push_back(*next);
   }
@@ -147,8 +144,7 @@ Status remove_dead_mount(const std::string& path, const Log& log) {
 Error mount_error(int error) {
   switch (error) {
     case EPERM:
-    case EACCES:
-      return Error(ErrorCode::kUnavailable, "no permission to mount: CAP_SYS_ADMIN is needed");
+    case EACCES: return Error(ErrorCode::kUnavailable, "no permission to mount: CAP_SYS_ADMIN is needed");
     case ENODEV: return Error(ErrorCode::kUnavailable, "this kernel has no FUSE file system");
     default: return errno_error(error, "making a FUSE mount");
   }
@@ -184,8 +180,7 @@ Result<std::string> canonical_mount_point(const std::string& path) {
   return Error(ErrorCode::kInvalid, "the mount point " + path + " is a loop of symbolic links");
 }
 
-Result<MountPointState> check_mount_point(const std::string& path, MountClient& client,
-                                          const Log& log) {
+Result<MountPointState> check_mount_point(const std::string& path, MountClient& client, const Log& log) {
   for (int i = 0; i < kDeadMountsMax; ++i) {
     std::vector<MountLine> stack = TRY(mounts_on(path));
     if (stack.empty()) {
@@ -199,20 +194,15 @@ Result<MountPointState> check_mount_point(const std::string& path, MountClient& 
     TRY(remove_dead_mount(path, log));
   }
   return Error(ErrorCode::kExists,
-               "something is mounted on " + path +
-                   " already: another litefs, or a file system of somebody else");
+               "something is mounted on " + path + " already: another litefs, or a file system of somebody else");
 }
 
 Result<Descriptor> make_mount(const MountRequest& request) {
   Descriptor context(fsopen("fuse", FSOPEN_CLOEXEC));
   if (!context.valid()) return mount_error(errno);
   const std::pair<const char*, std::string> settings[] = {
-      {"source", request.fs_name},
-      {"subtype", request.fs_name},
-      {"fd", std::to_string(request.device_fd)},
-      {"rootmode", "40000"},
-      {"user_id", std::to_string(geteuid())},
-      {"group_id", std::to_string(getegid())},
+      {"source", request.fs_name}, {"subtype", request.fs_name},           {"fd", std::to_string(request.device_fd)},
+      {"rootmode", "40000"},       {"user_id", std::to_string(geteuid())}, {"group_id", std::to_string(getegid())},
   };
   for (const auto& [key, value] : settings) {
     if (fsconfig(context.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) != 0) {
@@ -228,19 +218,16 @@ Result<Descriptor> make_mount(const MountRequest& request) {
   if (fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
     return mount_error(errno);
   }
-  Descriptor mount(fsmount(context.get(), FSMOUNT_CLOEXEC,
-                           MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME));
+  Descriptor mount(fsmount(context.get(), FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOATIME));
   if (!mount.valid()) return mount_error(errno);
   return mount;
 }
 
-Status attach_mount(const Descriptor& mount, const std::string& path, MountPointState on_it,
-                    const Log& log) {
+Status attach_mount(const Descriptor& mount, const std::string& path, MountPointState on_it, const Log& log) {
   const bool beneath = on_it == MountPointState::kDeadMount;
   unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | (beneath ? kMoveMountBeneath : 0);
   if (move_mount(mount.get(), "", AT_FDCWD, path.c_str(), flags) != 0) {
-    return errno_error(errno, beneath ? "mounting beneath the dead mount on " + path
-                                      : "mounting on " + path);
+    return errno_error(errno, beneath ? "mounting beneath the dead mount on " + path : "mounting on " + path);
   }
   return beneath ? remove_dead_mount(path, log) : Status();
 }
@@ -258,8 +245,7 @@ Status end_mount(const std::string& path, dev_t device, const Log& log) {
   if (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
     return errno_error(errno, "detaching " + path);
   }
-  log.warning("the mount was busy: detached; applications with open files get errors")
-      .kv("path", path);
+  log.warning("the mount was busy: detached; applications with open files get errors").kv("path", path);
   return {};
 }
 

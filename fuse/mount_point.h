@@ -39,8 +39,7 @@ enum class MountPointState {
   kDeadMount,  // a FUSE mount whose daemon has died
 };
 // kNotFound, kInvalid (not a directory, not empty), or kExists (something lives there).
-Result<MountPointState> check_mount_point(const std::string& path, MountClient& client,
-                                          const Log& log);
+Result<MountPointState> check_mount_point(const std::string& path, MountClient& client, const Log& log);
 
 struct MountRequest {
   int device_fd;
@@ -53,8 +52,7 @@ Result<Descriptor> make_mount(const MountRequest& request);
 
 // Puts the mount on `path`, where it must be served already. A dead mount there is removed, without
 // a moment in which the directory beneath can be seen: ours is put below it first.
-Status attach_mount(const Descriptor& mount, const std::string& path, MountPointState on_it,
-                    const Log& log);
+Status attach_mount(const Descriptor& mount, const std::string& path, MountPointState on_it, const Log& log);
 
 // Ends the connection, so that no request waits any more, and unmounts `path` when it is `device`
 // that is mounted there. A busy one is detached, and the log says so: applications keep their open

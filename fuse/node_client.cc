@@ -29,23 +29,19 @@ Error NodeClient::explained(const Error& error) const {
 }
 
 Error NodeClient::stopping() const {
-  return Error(ErrorCode::kUnavailable,
-               "the node with the data directory " + data_dir_ + " is stopping");
+  return Error(ErrorCode::kUnavailable, "the node with the data directory " + data_dir_ + " is stopping");
 }
 
 Result<std::string> NodeClient::ask(const std::string& request) {
-  Result<std::string> reply = unix_exchange({.path = socket_path(),
-                                             .request = request,
-                                             .reply_bytes_max = kAnswerBytesMax,
-                                             .timeout_ms = kAnswerMs});
+  Result<std::string> reply = unix_exchange(
+      {.path = socket_path(), .request = request, .reply_bytes_max = kAnswerBytesMax, .timeout_ms = kAnswerMs});
   if (!reply.ok()) return explained(reply.error());
   if (reply.value().empty()) return stopping();
   if (reply.value().rfind(kLocalError, 0) == 0) return refusal(reply.value());
   return reply;
 }
 
-Status NodeClient::receive(const std::string& request,
-                           const std::function<Status(ByteView)>& take) {
+Status NodeClient::receive(const std::string& request, const std::function<Status(ByteView)>& take) {
   std::string first;  // until its line end
   bool greeted = false;
   auto greet = [&](ByteView bytes) -> Status {
@@ -54,17 +50,15 @@ Status NodeClient::receive(const std::string& request,
     first.append(bytes.begin(), whole ? end + 1 : end);
     if (!whole && first.size() <= kLocalRequestBytesMax) return {};
     if (first.rfind(kLocalError, 0) == 0) return refusal(first);
-    if (first != kLocalOk)
-      return Error(ErrorCode::kUnsupported, "the node answers in a way that is not understood");
+    if (first != kLocalOk) return Error(ErrorCode::kUnsupported, "the node answers in a way that is not understood");
     greeted = true;
     ByteView rest = bytes.subspan(static_cast<size_t>(end + 1 - bytes.begin()));
     return rest.empty() ? Status() : take(rest);
   };
   // Why the caller did not want more, as against why nothing came.
   Status taken;
-  Status received =
-      unix_receive({.path = socket_path(), .request = request, .timeout_ms = kSilenceMs},
-                   [&](ByteView bytes) { return taken = greeted ? take(bytes) : greet(bytes); });
+  Status received = unix_receive({.path = socket_path(), .request = request, .timeout_ms = kSilenceMs},
+                                 [&](ByteView bytes) { return taken = greeted ? take(bytes) : greet(bytes); });
   if (!taken.ok()) return taken;
   if (!received.ok()) return explained(received.error());
   if (!greeted) return first.rfind(kLocalError, 0) == 0 ? refusal(first) : stopping();

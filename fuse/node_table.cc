@@ -123,8 +123,7 @@ uint64_t NodeTable::id_of(const std::string& name) {
   return named == names_.end() ? 0 : named->second.node;
 }
 
-std::optional<bool> NodeTable::add_open(uint64_t id,
-                                        const std::shared_ptr<const BackingFile>& file) {
+std::optional<bool> NodeTable::add_open(uint64_t id, const std::shared_ptr<const BackingFile>& file) {
   MutexLock lock(mutex_);
   auto it = nodes_.find(id);
   if (it == nodes_.end()) return std::nullopt;

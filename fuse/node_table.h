@@ -2,9 +2,9 @@
 //
 // A node stands for one real file. Its id is never used twice; a name that is removed and made
 // again gets a new node, also when that happened behind the mount (the real file's identity tells).
-// The root is 1 and not in here; other directories are, and are never renamed. A node lives as long as the kernel counts lookups of it or files
-// open on it. Its real file is held open exactly while applications have it open, under its name or
-// not: 1,000 idle databases hold no descriptor.
+// The root is 1 and not in here; other directories are, and are never renamed. A node lives as long as the kernel
+// counts lookups of it or files open on it. Its real file is held open exactly while applications have it open, under
+// its name or not: 1,000 idle databases hold no descriptor.
 //
 // Two locks, NameState::mutex before the table's own (and of two names a database's before its
 // companions'). A name's mutex serialises opening, closing,

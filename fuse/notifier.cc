@@ -24,9 +24,7 @@ int notify(int device, int code, Body body, const std::string& name) {
   // A name goes with the 0 at its end.
   size_t name_bytes = name.empty() ? 0 : name.size() + 1;
   header.len = static_cast<uint32_t>(sizeof header + sizeof body + name_bytes);
-  iovec parts[] = {{&header, sizeof header},
-                   {&body, sizeof body},
-                   {const_cast<char*>(name.c_str()), name_bytes}};
+  iovec parts[] = {{&header, sizeof header}, {&body, sizeof body}, {const_cast<char*>(name.c_str()), name_bytes}};
   return writev(device, parts, name.empty() ? 2 : 3) < 0 ? errno : 0;
 }
 
@@ -88,8 +86,8 @@ Status Notifier::invalidate(Change change, const std::string& name, Deadline dea
   MutexLock lock(mutex_);
   while (!item->result && !stopping_) {
     if (!changed_.wait_until(mutex_, deadline) && !item->result && !stopping_) {
-      return Error(ErrorCode::kTimedOut, "telling the kernel of a change of " + name +
-                                             ": requests for it are still being served");
+      return Error(ErrorCode::kTimedOut,
+                   "telling the kernel of a change of " + name + ": requests for it are still being served");
     }
   }
   return item->result ? *item->result : Status(stopping_error());

@@ -25,19 +25,16 @@ void Operations::init(void*, fuse_conn_info* connection) {
   // AUTO_INVAL_DATA drops cached pages by mtime, under which SQLite's readers see wrong pages.
   // Without ATOMIC_O_TRUNC a truncating open comes as SETATTR after OPEN: one place for the hooks
   // of a truncation. Locks stay local.
-  connection->want &=
-      ~(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE |
-        FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_POSIX_LOCKS |
-        FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
+  connection->want &= ~(FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_WRITEBACK_CACHE |
+                        FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
+                        FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE);
   connection->want |= connection->capable & FUSE_CAP_EXPLICIT_INVAL_DATA;
   connection->max_write = kWriteBytesMax;
   connection->max_background = 64;
   connection->congestion_threshold = 48;
 }
 
-bool Operations::is_own(Request request) const {
-  return fuse_req_ctx(request)->pid == parts_.own_client;
-}
+bool Operations::is_own(Request request) const { return fuse_req_ctx(request)->pid == parts_.own_client; }
 
 Operations::NameClass Operations::classify(const std::string& path) {
   if (parts_.hooks.is_virtual_name(path)) return NameClass::kVirtual;
@@ -113,8 +110,7 @@ void Operations::reply_no_entry(Request request, double timeout_s) {
   fuse_reply_entry(request, &entry);
 }
 
-void Operations::reply_entry(Request request, const NodeView& view, const struct stat& info,
-                             double entry_timeout_s) {
+void Operations::reply_entry(Request request, const NodeView& view, const struct stat& info, double entry_timeout_s) {
   fuse_entry_param entry = {};
   entry.ino = view.node.id;
   entry.attr = info;
@@ -195,8 +191,7 @@ int Operations::change_attributes(const NodeView& view, const struct stat& wante
   if (fd < 0) {
     if (view.unlinked) return ESTALE;
     const int flags = view.node.is_directory ? O_RDONLY | O_DIRECTORY : O_RDWR | O_NONBLOCK;
-    opened = Descriptor(
-        openat(parts_.directory, view.node.name->text.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
+    opened = Descriptor(openat(parts_.directory, view.node.name->text.c_str(), flags | O_NOFOLLOW | O_CLOEXEC));
     fd = opened.get();
     struct stat info;
     if (fd < 0 || fstat(fd, &info) != 0) return errno == ENOENT ? ESTALE : errno;
@@ -204,8 +199,7 @@ int Operations::change_attributes(const NodeView& view, const struct stat& wante
   }
   if ((which & FUSE_SET_ATTR_SIZE) && view.node.is_directory) return EISDIR;
   if (which & FUSE_SET_ATTR_SIZE) {
-    Status allowed =
-        parts_.hooks.before_resize(view.node.name->file, static_cast<uint64_t>(wanted.st_size));
+    Status allowed = parts_.hooks.before_resize(view.node.name->file, static_cast<uint64_t>(wanted.st_size));
     if (!allowed) return errno_of(allowed.error());
     if (ftruncate(fd, wanted.st_size) != 0) return errno;
   }

@@ -5,10 +5,9 @@
 // hooks let them see, and the hooks' virtual files (0444, contents made at each READ). Names that begin with
 // a dot and are not virtual do not exist and cannot be made. There is nothing but files and
 // directories: mknod, symlink and link are EPERM. A closed database can be renamed (it and its companions must be
-// open nowhere and have no companion files: else EBUSY); every other rename, of a directory too, is EPERM, one over a file
-// that exists what the hooks say. Extended attributes are not supported.
-// Locks stay in the kernel: no handler, so that POSIX and OFD locks between all processes of the
-// machine cost no request and die with their holder.
+// open nowhere and have no companion files: else EBUSY); every other rename, of a directory too, is EPERM, one over a
+// file that exists what the hooks say. Extended attributes are not supported. Locks stay in the kernel: no handler, so
+// that POSIX and OFD locks between all processes of the machine cost no request and die with their holder.
 //
 // Caches (FUSE.md, section 1). Names, missing names and attributes are the kernel's for a day;
 // names that hooks hide, virtual files, and the attributes of -wal and -shm are not cached. Whoever
@@ -120,8 +119,7 @@ class Operations {
   int path_of_directory(uint64_t id, std::string* path);
   void lookup_virtual(Request request, const std::string& name);
   // Answers a LOOKUP and takes the lookup back when the kernel does not want the answer.
-  void reply_entry(Request request, const NodeView& view, const struct stat& info,
-                   double entry_timeout_s);
+  void reply_entry(Request request, const NodeView& view, const struct stat& info, double entry_timeout_s);
   void reply_no_entry(Request request, double timeout_s);
   // The attributes as applications see them; an errno.
   int attributes(const NodeView& view, struct stat* info);
@@ -144,8 +142,7 @@ class Operations {
   int open_node(const OpenRequest& open, OpenReply* reply);
   int create_node(const OpenRequest& open, CreateReply* reply, uint64_t* id);
   // With the name's mutex held.
-  int open_locked(NameState& name, NodeView view, bool write, OpenReply* reply)
-      REQUIRES(name.mutex);
+  int open_locked(NameState& name, NodeView view, bool write, OpenReply* reply) REQUIRES(name.mutex);
   int open_backing(const NodeView& view, std::shared_ptr<const BackingFile>* file);
   int make_file(const OpenRequest& open, struct stat* info);
   void close_one(uint64_t id);

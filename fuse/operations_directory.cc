@@ -94,8 +94,8 @@ void Operations::readdir(Request request, size_t size, off_t offset, uint64_t li
     info.st_mode = is_directory ? S_IFDIR : S_IFREG;
     uint64_t id = i < 2 ? 0 : parts_.nodes.id_of(names->directory + name);
     info.st_ino = id ? id : kUnknownInode;
-    size_t needed = fuse_add_direntry(request, buffer.data() + used, size - used, name.c_str(),
-                                      &info, static_cast<off_t>(i + 1));
+    size_t needed =
+        fuse_add_direntry(request, buffer.data() + used, size - used, name.c_str(), &info, static_cast<off_t>(i + 1));
     if (needed > size - used) break;
     used += needed;
   }
@@ -116,16 +116,15 @@ void Operations::fsyncdir(Request request, uint64_t id) {
   std::string path;
   int error = path_of_directory(id, &path);
   if (!error) {
-    Descriptor fd(openat(parts_.directory, path.empty() ? "." : path.c_str(),
-                         O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    Descriptor fd(
+        openat(parts_.directory, path.empty() ? "." : path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd.valid() || ::fsync(fd.get()) != 0) error = errno;
   }
   fuse_reply_err(request, error);
 }
 
 // The maker's, whatever this process runs as and whatever its umask is.
-int Operations::make_directory(Request request, const std::string& path, mode_t mode,
-                               struct stat* info) {
+int Operations::make_directory(Request request, const std::string& path, mode_t mode, struct stat* info) {
   switch (classify(path)) {
     case NameClass::kVirtual: return EEXIST;
     case NameClass::kDotted: return EPERM;
@@ -137,8 +136,7 @@ int Operations::make_directory(Request request, const std::string& path, mode_t 
   if (!allowed) return errno_of(allowed.error());
   if (mkdirat(parts_.directory, path.c_str(), 0700) != 0) return errno;
   const fuse_ctx* caller = fuse_req_ctx(request);
-  Descriptor fd(
-      openat(parts_.directory, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  Descriptor fd(openat(parts_.directory, path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   bool ok = fd.valid() && fstat(fd.get(), info) == 0;
   // In a set-group-id directory the new one has its group, and that bit, already.
   const mode_t inherited = ok ? info->st_mode & S_ISGID : 0;

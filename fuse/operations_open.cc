@@ -51,8 +51,7 @@ void fill_open_reply(const BackingFile& file, bool keep_cache, OpenReply* reply)
   }
 }
 
-void fill_entry_reply(const struct stat& info, const FileNode& node, bool visible,
-                      fuse_entry_out* reply) {
+void fill_entry_reply(const struct stat& info, const FileNode& node, bool visible, fuse_entry_out* reply) {
   reply->nodeid = node.id;
   reply->entry_valid = visible ? static_cast<uint64_t>(kCacheSeconds) : 0;
   reply->attr_valid = static_cast<uint64_t>(attribute_timeout_s(node));
@@ -90,8 +89,7 @@ void Operations::submit(const OpenRequest& open, const FileName& file, bool crea
   opening.write_only = (open.flags & O_ACCMODE) == O_WRONLY;
   opening.create = create;
   opening.pid = static_cast<uint32_t>(fuse_req_ctx(open.request)->pid);
-  parts_.pending.submit(
-      open, [&](PendingOpens::Done done) { parts_.hooks.before_open(opening, std::move(done)); });
+  parts_.pending.submit(open, [&](PendingOpens::Done done) { parts_.hooks.before_open(opening, std::move(done)); });
 }
 
 void Operations::open(Request request, uint64_t id, int flags) {
@@ -122,8 +120,7 @@ void Operations::open(Request request, uint64_t id, int flags) {
   submit(open, view->node.name->file, false);
 }
 
-void Operations::create(Request request, uint64_t parent, const std::string& entry, mode_t mode,
-                        int flags) {
+void Operations::create(Request request, uint64_t parent, const std::string& entry, mode_t mode, int flags) {
   struct stat info;
   std::string name;
   int error = path_of(parent, entry, &name);
@@ -215,8 +212,7 @@ int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_
 
 // The creator's, whatever this process runs as and whatever its umask is.
 int Operations::make_file(const OpenRequest& open, struct stat* info) {
-  Descriptor fd(openat(parts_.directory, open.name.c_str(),
-                       O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
+  Descriptor fd(openat(parts_.directory, open.name.c_str(), O_CREAT | O_EXCL | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!fd.valid()) return errno == EEXIST && !(open.flags & O_EXCL) ? ESTALE : errno;
   struct stat directory;
   const size_t slash = open.name.rfind('/');
@@ -250,8 +246,7 @@ int Operations::open_backing(const NodeView& view, std::shared_ptr<const Backing
   const NameState& name = *view.node.name;
   // Read-write whatever the application wants: others will open it through the same descriptor and
   // id.
-  Descriptor fd(
-      openat(parts_.directory, name.text.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  Descriptor fd(openat(parts_.directory, name.text.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat info;
   if (!fd.valid() || fstat(fd.get(), &info) != 0) return errno == ENOENT ? ESTALE : errno;
   if (FileIdentity::of(info) != view.node.identity) return ESTALE;
@@ -261,9 +256,7 @@ int Operations::open_backing(const NodeView& view, std::shared_ptr<const Backing
   if (mode == IoMode::kPassthrough) {
     id = device_->register_backing(fd.get());
     if (id < 0) {
-      parts_.log.error("a file cannot be passed through")
-          .kv("file", name.text)
-          .kv("reason", errno_text(-id));
+      parts_.log.error("a file cannot be passed through").kv("file", name.text).kv("reason", errno_text(-id));
       return EIO;
     }
   }
@@ -331,8 +324,7 @@ void Operations::write(Request request, uint64_t id, ByteView data, off_t offset
   }
   size_t done = 0;
   while (done < data.size()) {
-    ssize_t n = pwrite(view->file->fd(), data.data() + done, data.size() - done,
-                       offset + static_cast<off_t>(done));
+    ssize_t n = pwrite(view->file->fd(), data.data() + done, data.size() - done, offset + static_cast<off_t>(done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && done == 0) {
       fuse_reply_err(request, errno);

@@ -83,8 +83,6 @@ int Operations::rename_file(const RenameRequest& rename) {
   return 0;
 }
 
-void Operations::rename(Request request, const RenameRequest& rename) {
-  fuse_reply_err(request, rename_file(rename));
-}
+void Operations::rename(Request request, const RenameRequest& rename) { fuse_reply_err(request, rename_file(rename)); }
 
 }  // namespace litefs

@@ -31,9 +31,7 @@ void PendingOpens::submit(const OpenRequest& request, const std::function<void(D
     }
   }
   if (!decision) {
-    ask([self = shared_from_this(), slot](Status status) {
-      self->decide(slot, std::move(status));
-    });
+    ask([self = shared_from_this(), slot](Status status) { self->decide(slot, std::move(status)); });
     decision = park(slot);
   }
   if (decision) finish_(request, *decision);
@@ -52,8 +50,7 @@ std::optional<Status> PendingOpens::park(const std::shared_ptr<Slot>& slot) {
   // Not under the mutex: libfuse calls back here at once when the application has given up already.
   // The request is still ours alone, as it is not parked.
   fuse_req_interrupt_func(
-      request, [](fuse_req* r, void* self) { static_cast<PendingOpens*>(self)->interrupt(r); },
-      this);
+      request, [](fuse_req* r, void* self) { static_cast<PendingOpens*>(self)->interrupt(r); }, this);
   MutexLock lock(mutex_);
   if (!slot->decision && slot->interrupted) {
     slot->decision = Error(ErrorCode::kCancelled, "the application has given up");

@@ -64,8 +64,7 @@ class PendingOpens : public std::enable_shared_from_this<PendingOpens> {
     bool interrupted = false;  // before it was parked
   };
 
-  PendingOpens(Finish finish, std::chrono::milliseconds time_max)
-      : finish_(std::move(finish)), time_max_(time_max) {}
+  PendingOpens(Finish finish, std::chrono::milliseconds time_max) : finish_(std::move(finish)), time_max_(time_max) {}
   void decide(const std::shared_ptr<Slot>& slot, Status status);
   void interrupt(fuse_req* request);
   std::optional<Status> park(const std::shared_ptr<Slot>& slot);

@@ -15,8 +15,7 @@
 namespace litefs {
 
 // The line for this state, without a line end; `width` of the bar, 0 for none.
-std::string progress_text(const std::string& what, uint64_t bytes, uint64_t total_bytes,
-                          int64_t elapsed_ms, int width);
+std::string progress_text(const std::string& what, uint64_t bytes, uint64_t total_bytes, int64_t elapsed_ms, int width);
 
 class Progress {
  public:

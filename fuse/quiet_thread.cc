@@ -34,16 +34,14 @@ sigset_t signals_for_main() {
 
 Result<int> take_own_descriptors(int keep) {
   constexpr int kFirst = STDERR_FILENO + 1;
-  if (unshare(CLONE_FILES) == 0 &&
-      (keep < 0 || keep == kFirst || dup3(keep, kFirst, O_CLOEXEC) == kFirst) &&
+  if (unshare(CLONE_FILES) == 0 && (keep < 0 || keep == kFirst || dup3(keep, kFirst, O_CLOEXEC) == kFirst) &&
       close_range(keep < 0 ? kFirst : kFirst + 1, ~0U, 0) == 0) {
     return keep < 0 ? -1 : kFirst;
   }
   return errno_error(errno, "giving a thread of the mount a descriptor table of its own");
 }
 
-QuietThread::QuietThread(const std::string& name, std::function<void()> body)
-    : end_(std::make_shared<End>()) {
+QuietThread::QuietThread(const std::string& name, std::function<void()> body) : end_(std::make_shared<End>()) {
   // Blocked before the thread exists, as it inherits the mask: no window in which it takes a
   // signal.
   sigset_t quiet = signals_for_main();

@@ -18,9 +18,7 @@ namespace litefs {
 
 using Deadline = std::chrono::steady_clock::time_point;
 
-inline Deadline deadline_in(std::chrono::milliseconds time) {
-  return std::chrono::steady_clock::now() + time;
-}
+inline Deadline deadline_in(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
 
 // Gives the calling thread a descriptor table of its own that holds standard input, output and
 // error and, where `keep` is a descriptor (-1: none), that one under the number that is returned

@@ -43,8 +43,7 @@ void ServingThreads::grow() {
 // False: this thread is to leave.
 bool ServingThreads::go_idle() {
   MutexLock lock(mutex_);
-  bool spare =
-      idle_ >= kServingThreadsAtRest && std::chrono::steady_clock::now() - grown_ > kLinger;
+  bool spare = idle_ >= kServingThreadsAtRest && std::chrono::steady_clock::now() - grown_ > kLinger;
   if (!draining_ && !spare) {
     ++idle_;
     return true;

@@ -62,11 +62,9 @@ Signals::Event Signals::wait(std::optional<std::chrono::steady_clock::time_point
     if (read(wake_fd_, &count, sizeof count) == sizeof count) return {Event::Kind::kWoken};
     int timeout_ms = -1;
     if (deadline) {
-      auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline -
-                                                               std::chrono::steady_clock::now());
+      auto left = std::chrono::ceil<std::chrono::milliseconds>(*deadline - std::chrono::steady_clock::now());
       if (left.count() <= 0) return {Event::Kind::kTimedOut};
-      timeout_ms = static_cast<int>(
-          std::min<int64_t>(left.count(), std::numeric_limits<int>::max()));
+      timeout_ms = static_cast<int>(std::min<int64_t>(left.count(), std::numeric_limits<int>::max()));
     }
     struct pollfd fds[] = {{signal_fd_, POLLIN, 0}, {wake_fd_, POLLIN, 0}};
     poll(fds, 2, timeout_ms);

@@ -31,8 +31,7 @@ int flags_of(SqliteConnection::Mode mode) {
 
 }  // namespace
 
-Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const std::string& path,
-                                                                 Mode mode) {
+Result<std::unique_ptr<SqliteConnection>> SqliteConnection::open(const std::string& path, Mode mode) {
   std::unique_ptr<SqliteConnection> connection(new SqliteConnection(path));
   // Said explicitly: a build of SQLite may take "file:" at the start of a name for a URI.
   std::string name = path.rfind("file:", 0) == 0 ? "./" + path : path;
@@ -71,8 +70,7 @@ Status SqliteConnection::exec(const std::string& sql) {
 Result<std::string> SqliteConnection::value(const std::string& sql) {
   std::vector<std::string> found = TRY(rows(sql));
   if (found.size() == 1) return found[0];
-  return Error(ErrorCode::kIo,
-               path_ + ": '" + sql + "' has " + std::to_string(found.size()) + " rows");
+  return Error(ErrorCode::kIo, path_ + ": '" + sql + "' has " + std::to_string(found.size()) + " rows");
 }
 
 }  // namespace litefs

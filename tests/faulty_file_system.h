@@ -44,8 +44,8 @@ enum FaultKind : unsigned {
   kFaultRemove = 32,
   kFaultRename = 64,
   kFaultDirectory = 128,  // make_directories
-  kFaultChanges = kFaultOpen | kFaultWrite | kFaultTruncate | kFaultSync | kFaultRemove |
-                  kFaultRename | kFaultDirectory,
+  kFaultChanges =
+      kFaultOpen | kFaultWrite | kFaultTruncate | kFaultSync | kFaultRemove | kFaultRename | kFaultDirectory,
 };
 
 enum class FaultAction {
@@ -85,8 +85,7 @@ class FaultyFileSystem final : public FileSystem {
   Result<std::unique_ptr<litefs::File>> open(const std::string& path, OpenMode mode) override {
     bool may_create = mode == OpenMode::kCreate || mode == OpenMode::kCreateNew;
     std::unique_ptr<litefs::File> file = TRY(run(
-        may_create ? kFaultOpen : 0u, "open " + path, [&] { return real_.open(path, mode); },
-        [] {}));
+        may_create ? kFaultOpen : 0u, "open " + path, [&] { return real_.open(path, mode); }, [] {}));
     return std::unique_ptr<litefs::File>(new FaultyFile(*this, std::move(file)));
   }
   Result<FileInfo> info(const std::string& path) override { return real_.info(path); }
@@ -105,9 +104,7 @@ class FaultyFileSystem final : public FileSystem {
     return run(
         kFaultDirectory, "create " + path, [&] { return real_.make_directories(path); }, [] {});
   }
-  Result<std::vector<std::string>> list(const std::string& path) override {
-    return real_.list(path);
-  }
+  Result<std::vector<std::string>> list(const std::string& path) override { return real_.list(path); }
   Status sync_directory(const std::string& path) override {
     return run(
         kFaultSync, "sync " + path, [] { return Status(); }, [] {});
@@ -116,8 +113,7 @@ class FaultyFileSystem final : public FileSystem {
  private:
   class FaultyMapping final : public Mapping {
    public:
-    FaultyMapping(FaultyFileSystem& files, std::unique_ptr<Mapping> real)
-        : files_(files), real_(std::move(real)) {}
+    FaultyMapping(FaultyFileSystem& files, std::unique_ptr<Mapping> real) : files_(files), real_(std::move(real)) {}
     uint8_t* data() override { return real_->data(); }
     size_t size() const override { return real_->size(); }
     Status sync() override {
@@ -132,8 +128,7 @@ class FaultyFileSystem final : public FileSystem {
 
   class FaultyFile final : public litefs::File {
    public:
-    FaultyFile(FaultyFileSystem& files, std::unique_ptr<litefs::File> real)
-        : files_(files), real_(std::move(real)) {}
+    FaultyFile(FaultyFileSystem& files, std::unique_ptr<litefs::File> real) : files_(files), real_(std::move(real)) {}
     Result<size_t> read_at(uint64_t offset_bytes, MutableByteView out) override {
       return files_.run(
           kFaultRead, "read " + path(), [&] { return real_->read_at(offset_bytes, out); }, [] {});
@@ -149,8 +144,7 @@ class FaultyFileSystem final : public FileSystem {
     }
     Status allocate(uint64_t offset_bytes, uint64_t size_bytes) override {
       return files_.run(
-          kFaultWrite, "allocate " + path(), [&] { return real_->allocate(offset_bytes, size_bytes); },
-          [] {});
+          kFaultWrite, "allocate " + path(), [&] { return real_->allocate(offset_bytes, size_bytes); }, [] {});
     }
     Status clone_from(litefs::File& source) override {
       return files_.run(
@@ -161,8 +155,7 @@ class FaultyFileSystem final : public FileSystem {
           kFaultSync, "sync " + path(), [] { return Status(); }, [] {});
     }
     Result<FileInfo> info() override { return real_->info(); }
-    Result<std::unique_ptr<Mapping>> map(uint64_t offset_bytes, size_t size,
-                                         bool writable) override {
+    Result<std::unique_ptr<Mapping>> map(uint64_t offset_bytes, size_t size, bool writable) override {
       std::unique_ptr<Mapping> mapping = TRY(real_->map(offset_bytes, size, writable));
       return std::unique_ptr<Mapping>(new FaultyMapping(files_, std::move(mapping)));
     }
@@ -181,8 +174,7 @@ class FaultyFileSystem final : public FileSystem {
   // Does `whole`, or what the plan says; `half` is what a fault leaves of it.
   template <class Whole, class Half>
   auto run(unsigned kind, const std::string& what, Whole whole, Half half) -> decltype(whole()) {
-    if (dead_ && (kind & kFaultChanges))
-      return Error(ErrorCode::kCancelled, what + ": this process is dead");
+    if (dead_ && (kind & kFaultChanges)) return Error(ErrorCode::kCancelled, what + ": this process is dead");
     if (!(kind & plan_.kinds)) return whole();
     uint64_t number = ++count_;
     bool hit = plan_.at != 0 && (number == plan_.at || (plan_.stays && number > plan_.at));

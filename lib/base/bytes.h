@@ -130,8 +130,7 @@ class ByteReader {
 
  private:
   Error truncated() const {
-    return Error(ErrorCode::kCorrupt,
-                 std::string(what_) + ": ends early at byte " + std::to_string(offset_));
+    return Error(ErrorCode::kCorrupt, std::string(what_) + ": ends early at byte " + std::to_string(offset_));
   }
 
   ByteView in_;
@@ -139,8 +138,6 @@ class ByteReader {
   size_t offset_ = 0;
 };
 
-inline ByteView as_bytes(std::string_view s) {
-  return ByteView(reinterpret_cast<const uint8_t*>(s.data()), s.size());
-}
+inline ByteView as_bytes(std::string_view s) { return ByteView(reinterpret_cast<const uint8_t*>(s.data()), s.size()); }
 
 }  // namespace litefs

@@ -7,8 +7,7 @@
 
 namespace litefs {
 
-[[noreturn]] void check_failed(const char* file, int line, const char* condition,
-                               const std::string& values);
+[[noreturn]] void check_failed(const char* file, int line, const char* condition, const std::string& values);
 
 template <class A, class B>
 std::string check_values(const A& a, const B& b) {
@@ -19,17 +18,16 @@ std::string check_values(const A& a, const B& b) {
 
 }  // namespace litefs
 
-#define CHECK(condition)                                                             \
-  do {                                                                               \
-    if (!(condition)) [[unlikely]]                                                   \
-      ::litefs::check_failed(__FILE__, __LINE__, #condition, std::string());         \
+#define CHECK(condition)                                                     \
+  do {                                                                       \
+    if (!(condition)) [[unlikely]]                                           \
+      ::litefs::check_failed(__FILE__, __LINE__, #condition, std::string()); \
   } while (0)
 
-#define LITEFS_CHECK_OP(a, op, b)                                                    \
-  do {                                                                               \
-    if (!((a)op(b))) [[unlikely]]                                                    \
-      ::litefs::check_failed(__FILE__, __LINE__, #a " " #op " " #b,                  \
-                             ::litefs::check_values((a), (b)));                      \
+#define LITEFS_CHECK_OP(a, op, b)                                                                      \
+  do {                                                                                                 \
+    if (!((a)op(b))) [[unlikely]]                                                                      \
+      ::litefs::check_failed(__FILE__, __LINE__, #a " " #op " " #b, ::litefs::check_values((a), (b))); \
   } while (0)
 
 #define CHECK_EQ(a, b) LITEFS_CHECK_OP(a, ==, b)

@@ -2,8 +2,7 @@
 
 namespace litefs {
 
-LogLine::LogLine(LogSink* sink, LogLevel level, std::string_view message)
-    : sink_(sink), level_(level) {
+LogLine::LogLine(LogSink* sink, LogLevel level, std::string_view message) : sink_(sink), level_(level) {
   if (sink_) text_.assign(message);
 }
 

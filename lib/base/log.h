@@ -26,8 +26,7 @@ class LogSink {
 class LogLine {
  public:
   LogLine(LogSink* sink, LogLevel level, std::string_view message);
-  LogLine(LogLine&& other) noexcept
-      : sink_(other.sink_), level_(other.level_), text_(std::move(other.text_)) {
+  LogLine(LogLine&& other) noexcept : sink_(other.sink_), level_(other.level_), text_(std::move(other.text_)) {
     other.sink_ = nullptr;
   }
   LogLine(const LogLine&) = delete;

@@ -49,8 +49,8 @@ class CondVar {
  public:
   void wait(Mutex& mutex) REQUIRES(mutex) NO_THREAD_SAFETY_ANALYSIS { cv_.wait(mutex); }
   // False when the deadline passed first.
-  bool wait_until(Mutex& mutex, std::chrono::steady_clock::time_point deadline) REQUIRES(mutex)
-      NO_THREAD_SAFETY_ANALYSIS {
+  bool wait_until(Mutex& mutex, std::chrono::steady_clock::time_point deadline)
+      REQUIRES(mutex) NO_THREAD_SAFETY_ANALYSIS {
     return cv_.wait_until(mutex, deadline) == std::cv_status::no_timeout;
   }
   void notify_one() { cv_.notify_one(); }

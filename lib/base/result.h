@@ -41,9 +41,7 @@ class [[nodiscard]] Error {
   const std::string& message() const { return message_; }
 
   // "while CONTEXT: MESSAGE", same code.
-  Error with_context(const std::string& context) const {
-    return Error(code_, context + ": " + message_);
-  }
+  Error with_context(const std::string& context) const { return Error(code_, context + ": " + message_); }
 
  private:
   ErrorCode code_;
@@ -53,7 +51,7 @@ class [[nodiscard]] Error {
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit on purpose
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT: implicit on purpose
   Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
 
   bool ok() const { return state_.index() == 0; }
@@ -104,9 +102,9 @@ using Status = Result<void>;
 }  // namespace litefs
 
 // Evaluates to the value of a Result, or returns its error from the enclosing function.
-#define TRY(expression)                                                  \
-  __extension__({                                                        \
-    auto litefs_try_result = (expression);                               \
-    if (!litefs_try_result.ok()) return litefs_try_result.error();       \
-    std::move(litefs_try_result).value();                                \
+#define TRY(expression)                                            \
+  __extension__({                                                  \
+    auto litefs_try_result = (expression);                         \
+    if (!litefs_try_result.ok()) return litefs_try_result.error(); \
+    std::move(litefs_try_result).value();                          \
   })

@@ -37,8 +37,8 @@ struct Checksum {
   }
 };
 
-// Random, durable, drawn when a node first creates a database of a name; it identifies the history of that name, in which
-// a deletion and a creation anew are transactions like others.
+// Random, durable, drawn when a node first creates a database of a name; it identifies the history of that name, in
+// which a deletion and a creation anew are transactions like others.
 struct DatabaseId {
   uint64_t value = 0;
   auto operator<=>(const DatabaseId&) const = default;
@@ -57,9 +57,7 @@ struct Position {
 
   bool operator==(const Position&) const = default;
   // The order of histories: epoch first, then TXID. Equal order with other checksums is a divergence.
-  bool before(const Position& other) const {
-    return epoch != other.epoch ? epoch < other.epoch : txid < other.txid;
-  }
+  bool before(const Position& other) const { return epoch != other.epoch ? epoch < other.epoch : txid < other.txid; }
 };
 
 // 16 lower-case hex digits.

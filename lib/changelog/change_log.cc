@@ -14,8 +14,7 @@ constexpr size_t kBufferKeptBytes = 1u << 20;
 
 class SegmentedChangeLog final : public ChangeLog {
  public:
-  SegmentedChangeLog(FileSystem& files, const std::string& directory,
-                     const ChangeLogOptions& options)
+  SegmentedChangeLog(FileSystem& files, const std::string& directory, const ChangeLogOptions& options)
       : files_(files), options_(options), state_(std::make_shared<LogState>(directory)) {}
 
   void start(RecoveredLog recovered) {
@@ -192,8 +191,7 @@ class SegmentedChangeLog final : public ChangeLog {
 
   Status check_usable() const {
     if (!broken_) return {};
-    return Error(ErrorCode::kIo,
-                 "the change log must be opened again after an error: " + broken_->message());
+    return Error(ErrorCode::kIo, "the change log must be opened again after an error: " + broken_->message());
   }
 
   // After such an error files and memory may disagree.
@@ -237,22 +235,19 @@ class SegmentedChangeLog final : public ChangeLog {
                                 const std::optional<SegmentEntry>& before) const {
     info.record_bytes = record_bytes;
     if (before) info.before_epoch = before->envelope.info.position.epoch;
-    if (info.txid_first.value == 0 || info.position.txid < info.txid_first ||
-        info.position.epoch < info.before_epoch) {
+    if (info.txid_first.value == 0 || info.position.txid < info.txid_first || info.position.epoch < info.before_epoch) {
       return Error(ErrorCode::kInvalid,
                    "append to the change log: impossible position " + position_text(info.position));
     }
     if (before && position_before(info) != before->envelope.info.position) {
-      return Error(ErrorCode::kInvalid,
-                   "append to the change log: " + position_text(info.position) +
-                       " does not follow " + position_text(before->envelope.info.position));
+      return Error(ErrorCode::kInvalid, "append to the change log: " + position_text(info.position) +
+                                            " does not follow " + position_text(before->envelope.info.position));
     }
     return info;
   }
 
   // Appends one entry to the buffer, whose start goes to `place`; answers the entry.
-  Result<SegmentEntry> encode(const Entry& entry, const std::optional<SegmentEntry>& before,
-                              const Place& place) {
+  Result<SegmentEntry> encode(const Entry& entry, const std::optional<SegmentEntry>& before, const Place& place) {
     RecordHeader header = TRY(decode_record_header(entry.record));
     if (entry.record.size() < RecordTrailer::kBytes) {
       return Error(ErrorCode::kInvalid, "append to the change log: a record without a trailer");
@@ -288,8 +283,7 @@ class SegmentedChangeLog final : public ChangeLog {
   }
 
   // The same, in a new segment.
-  void publish_segment(const SegmentName& name, std::unique_ptr<File> file,
-                       const SegmentEntry& last) {
+  void publish_segment(const SegmentName& name, std::unique_ptr<File> file, const SegmentEntry& last) {
     active_ = std::move(file);
     unsynced_ = true;
     directory_unsynced_ = true;
@@ -405,8 +399,7 @@ class SegmentedChangeLog final : public ChangeLog {
 }  // namespace
 
 Result<std::unique_ptr<ChangeLog>> ChangeLog::open(FileSystem& files, const std::string& directory,
-                                                   const ChangeLogOptions& options,
-                                                   std::optional<LogEnd> known_end,
+                                                   const ChangeLogOptions& options, std::optional<LogEnd> known_end,
                                                    const Log& log) {
   TRY(files.make_directories(directory));
   auto change_log = std::make_unique<SegmentedChangeLog>(files, directory, options);

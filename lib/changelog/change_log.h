@@ -110,8 +110,8 @@ class ChangeLog {
   // kCorrupt for a segment that does not begin with the entry that its name says; kUnsupported for
   // records of a newer version.
   static Result<std::unique_ptr<ChangeLog>> open(FileSystem& files, const std::string& directory,
-                                                 const ChangeLogOptions& options,
-                                                 std::optional<LogEnd> known_end, const Log& log);
+                                                 const ChangeLogOptions& options, std::optional<LogEnd> known_end,
+                                                 const Log& log);
   virtual ~ChangeLog() = default;
 
   struct Entry {

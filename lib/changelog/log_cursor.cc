@@ -5,18 +5,14 @@ namespace litefs {
 namespace {
 
 Error no_such_position(const Position& position) {
-  return Error(ErrorCode::kNotFound,
-               "the change log does not hold position " + position_text(position));
+  return Error(ErrorCode::kNotFound, "the change log does not hold position " + position_text(position));
 }
 
-Error cut_error() {
-  return Error(ErrorCode::kDiverged, "the change log was cut while it was being read");
-}
+Error cut_error() { return Error(ErrorCode::kDiverged, "the change log was cut while it was being read"); }
 
 class Cursor final : public LogCursor {
  public:
-  Cursor(FileSystem& files, std::shared_ptr<const LogState> state, uint64_t cuts,
-         const Position& position)
+  Cursor(FileSystem& files, std::shared_ptr<const LogState> state, uint64_t cuts, const Position& position)
       : files_(files), state_(std::move(state)), cuts_(cuts), position_(position) {}
 
   // Goes on behind an entry, where the cursor's position is.
@@ -63,8 +59,7 @@ class Cursor final : public LogCursor {
   // The record of the current entry; a cut while it is read is noticed.
   class Source final : public RecordSource {
    public:
-    Source(const Cursor& cursor, const SegmentRecordSource& inner)
-        : cursor_(&cursor), inner_(inner) {}
+    Source(const Cursor& cursor, const SegmentRecordSource& inner) : cursor_(&cursor), inner_(inner) {}
     Status read(uint64_t offset_bytes, MutableByteView out) override {
       Status read = inner_.read(offset_bytes, out);
       if (cursor_->was_cut()) return cut_error();
@@ -91,11 +86,10 @@ class Cursor final : public LogCursor {
     {
       MutexLock lock(state_->mutex);
       const std::vector<Segment>& segments = state_->segments;
-      auto own = file_ ? std::lower_bound(segments.begin(), segments.end(), name_,
-                                          [](const Segment& segment, const SegmentName& name) {
-                                            return segment.name < name;
-                                          })
-                       : segments.begin();
+      auto own =
+          file_ ? std::lower_bound(segments.begin(), segments.end(), name_,
+                                   [](const Segment& segment, const SegmentName& name) { return segment.name < name; })
+                : segments.begin();
       view.own_is_listed = file_ && own != segments.end() && own->name == name_;
       if (view.own_is_listed) {
         view.limit_bytes = own->size_bytes;
@@ -121,14 +115,12 @@ class Cursor final : public LogCursor {
     if (is_oldest ? !begins_at(info, position_) : position_before(info) != position_) {
       // The first entry that can still be read is a later one.
       if (is_oldest) return no_such_position(position_);
-      return Error(ErrorCode::kCorrupt, "change log " + reader_->path() + " at byte " +
-                                            std::to_string(offset_bytes_) + ": does not follow " +
-                                            position_text(position_));
+      return Error(ErrorCode::kCorrupt, "change log " + reader_->path() + " at byte " + std::to_string(offset_bytes_) +
+                                            ": does not follow " + position_text(position_));
     }
     info_ = info;
     position_ = info.position;
-    source_.emplace(*this,
-                    SegmentRecordSource(*reader_, entry.record_offset_bytes(), info.record_bytes));
+    source_.emplace(*this, SegmentRecordSource(*reader_, entry.record_offset_bytes(), info.record_bytes));
     offset_bytes_ = entry.end_bytes();
     return {};
   }
@@ -148,8 +140,7 @@ class Cursor final : public LogCursor {
 
 // Entries from the end of the last segment towards its start, or from a segment's start towards its
 // end, until `position` is met or passed.
-Result<SegmentEntry> scan_back(SegmentReader& reader, uint64_t last_entry_bytes,
-                               const Position& position) {
+Result<SegmentEntry> scan_back(SegmentReader& reader, uint64_t last_entry_bytes, const Position& position) {
   uint64_t end_bytes = reader.limit_bytes();
   uint64_t entry_bytes = last_entry_bytes;
   while (entry_bytes != 0 && entry_bytes <= end_bytes) {
@@ -194,8 +185,8 @@ Result<FoundEntry> find_entry(FileSystem& files, const LogState& state, const Po
   found.segment = segment.name;
   found.file = TRY(files.open(state.path(segment.name), OpenMode::kReadOnly));
   SegmentReader reader(*found.file, segment.size_bytes);
-  found.entry = last_entry_bytes != 0 ? TRY(scan_back(reader, last_entry_bytes, position))
-                                      : TRY(scan_forward(reader, position));
+  found.entry =
+      last_entry_bytes != 0 ? TRY(scan_back(reader, last_entry_bytes, position)) : TRY(scan_forward(reader, position));
   return found;
 }
 
@@ -220,8 +211,7 @@ Result<std::optional<LogEntryInfo>> find_oldest(FileSystem& files, const LogStat
   }
 }
 
-Result<std::unique_ptr<LogCursor>> make_cursor(FileSystem& files,
-                                               std::shared_ptr<const LogState> state,
+Result<std::unique_ptr<LogCursor>> make_cursor(FileSystem& files, std::shared_ptr<const LogState> state,
                                                const Position& position) {
   uint64_t cuts = state->cuts.load();
   auto cursor = std::make_unique<Cursor>(files, state, cuts, position);

@@ -23,8 +23,7 @@ Result<FoundEntry> find_entry(FileSystem& files, const LogState& state, const Po
 // The oldest entry; nothing when the log is empty.
 Result<std::optional<LogEntryInfo>> find_oldest(FileSystem& files, const LogState& state);
 
-Result<std::unique_ptr<LogCursor>> make_cursor(FileSystem& files,
-                                               std::shared_ptr<const LogState> state,
+Result<std::unique_ptr<LogCursor>> make_cursor(FileSystem& files, std::shared_ptr<const LogState> state,
                                                const Position& position);
 
 }  // namespace litefs

@@ -4,8 +4,7 @@ namespace litefs {
 
 namespace {
 
-Result<std::vector<Segment>> list_segments(FileSystem& files, const std::string& directory,
-                                           const Log& log) {
+Result<std::vector<Segment>> list_segments(FileSystem& files, const std::string& directory, const Log& log) {
   std::vector<Segment> segments;
   for (const std::string& file : TRY(files.list(directory))) {
     const std::string path = directory + "/" + file;
@@ -21,12 +20,11 @@ Result<std::vector<Segment>> list_segments(FileSystem& files, const std::string&
 }
 
 // The last entry before the owner's known end; nothing when that is not the end of an entry here.
-Result<std::optional<SegmentEntry>> entry_at_known_end(SegmentReader& reader,
-                                                       const SegmentName& name, const LogEnd& end) {
+Result<std::optional<SegmentEntry>> entry_at_known_end(SegmentReader& reader, const SegmentName& name,
+                                                       const LogEnd& end) {
   std::optional<SegmentEntry> nothing;
-  if (end.segment_epoch != name.epoch || end.segment_txid != name.txid ||
-      end.offset_bytes > reader.limit_bytes() || end.last_entry_bytes < kEnvelopeBytes ||
-      end.last_entry_bytes > end.offset_bytes) {
+  if (end.segment_epoch != name.epoch || end.segment_txid != name.txid || end.offset_bytes > reader.limit_bytes() ||
+      end.last_entry_bytes < kEnvelopeBytes || end.last_entry_bytes > end.offset_bytes) {
     return nothing;
   }
   Result<SegmentEntry> entry = read_entry(reader, end.offset_bytes - end.last_entry_bytes);
@@ -39,8 +37,7 @@ Result<std::optional<SegmentEntry>> entry_at_known_end(SegmentReader& reader,
 }
 
 // The next complete entry behind `before`, or at the segment's start: kCorrupt where there is none.
-Result<SegmentEntry> read_complete(SegmentReader& reader,
-                                   const std::optional<SegmentEntry>& before) {
+Result<SegmentEntry> read_complete(SegmentReader& reader, const std::optional<SegmentEntry>& before) {
   SegmentEntry entry = TRY(read_entry(reader, before ? before->end_bytes() : 0));
   if (before) TRY(check_follows(entry, *before, reader.path()));
   TRY(check_record(reader, entry));
@@ -50,8 +47,7 @@ Result<SegmentEntry> read_complete(SegmentReader& reader,
 // The segment's last complete entry, counted from its first one or from `known`; nothing when it
 // has none. `why` becomes what is wrong with what follows.
 Result<std::optional<SegmentEntry>> last_complete(SegmentReader& reader, const SegmentName& name,
-                                                  std::optional<SegmentEntry> known,
-                                                  std::string& why) {
+                                                  std::optional<SegmentEntry> known, std::string& why) {
   std::optional<SegmentEntry> last = known;
   while (!last || last->end_bytes() < reader.limit_bytes()) {
     Result<SegmentEntry> next = read_complete(reader, last);
@@ -63,8 +59,8 @@ Result<std::optional<SegmentEntry>> last_complete(SegmentReader& reader, const S
     last = next.value();
     const LogEntryInfo& info = last->envelope.info;
     if (last->offset_bytes == 0 && SegmentName{info.position.epoch, info.txid_first} != name) {
-      return Error(ErrorCode::kCorrupt, "change log " + reader.path() +
-                                            " at byte 0: not the entry that the file is named by");
+      return Error(ErrorCode::kCorrupt,
+                   "change log " + reader.path() + " at byte 0: not the entry that the file is named by");
     }
   }
   return last;

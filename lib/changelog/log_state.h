@@ -25,17 +25,14 @@ struct LogState {
 
   // The last segment that may hold the entry with this TXID; nothing when all begin after it.
   std::optional<size_t> find(TxId txid) const REQUIRES(mutex) {
-    auto after =
-        std::upper_bound(segments.begin(), segments.end(), txid,
-                         [](TxId v, const Segment& segment) { return v < segment.name.txid; });
+    auto after = std::upper_bound(segments.begin(), segments.end(), txid,
+                                  [](TxId v, const Segment& segment) { return v < segment.name.txid; });
     if (after == segments.begin()) return std::nullopt;
     return static_cast<size_t>(after - segments.begin()) - 1;
   }
 
   // Envelope and record of the newest entry.
-  uint64_t last_entry_bytes() const REQUIRES(mutex) {
-    return last ? kEnvelopeBytes + last->record_bytes : 0;
-  }
+  uint64_t last_entry_bytes() const REQUIRES(mutex) { return last ? kEnvelopeBytes + last->record_bytes : 0; }
 
   const std::string directory;
   // Counts cut_after() and clear(), raised before the first byte is cut: who reads checks it after

@@ -14,9 +14,7 @@ constexpr size_t kRangesApartBytesMin = 4;
 constexpr int kCompressionLevel = 1;
 constexpr int kWindowLogMin = 13;
 
-Error corrupt(const std::string& what) {
-  return Error(ErrorCode::kCorrupt, "encoded page: " + what);
-}
+Error corrupt(const std::string& what) { return Error(ErrorCode::kCorrupt, "encoded page: " + what); }
 
 // The first offset at or after `from` where `a` and `b` differ; their size when there is none.
 size_t first_difference(ByteView a, ByteView b, size_t from) {
@@ -25,8 +23,7 @@ size_t first_difference(ByteView a, ByteView b, size_t from) {
   const uint8_t* q = b.data();
   while (from + 32 <= size) {
     uint64_t difference = 0;
-    for (size_t i = 0; i < 32; i += 8)
-      difference |= load_le64(p + from + i) ^ load_le64(q + from + i);
+    for (size_t i = 0; i < 32; i += 8) difference |= load_le64(p + from + i) ^ load_le64(q + from + i);
     if (difference != 0) break;
     from += 32;
   }
@@ -42,8 +39,7 @@ size_t first_difference(ByteView a, ByteView b, size_t from) {
 // The end of the changed range that begins at `start`, cut once it is longer than `length_max`.
 size_t end_of_range(ByteView a, ByteView b, size_t start, size_t length_max) {
   size_t end = start + 1;
-  for (size_t at = end;
-       at < a.size() && at - end < kRangesApartBytesMin && end - start <= length_max; ++at) {
+  for (size_t at = end; at < a.size() && at - end < kRangesApartBytesMin && end - start <= length_max; ++at) {
     if (a[at] != b[at]) end = at + 1;
   }
   return end;
@@ -90,8 +86,7 @@ Status decode_patch(ByteView patch, ByteView previous, MutableByteView page) {
     uint64_t length = TRY(in.varint());
     if (gap > page.size() - at) return corrupt("a patch begins a range beyond the page");
     at += static_cast<size_t>(gap);
-    if (length == 0 || length > page.size() - at)
-      return corrupt("a patch's range is empty or beyond the page");
+    if (length == 0 || length > page.size() - at) return corrupt("a patch's range is empty or beyond the page");
     ByteView bytes = TRY(in.bytes(static_cast<size_t>(length)));
     std::memcpy(page.data() + at, bytes.data(), bytes.size());
     at += bytes.size();
@@ -135,9 +130,7 @@ struct PageCodec::Contexts {
 PageCodec::PageCodec() = default;
 PageCodec::~PageCodec() = default;
 
-Checksum page_hash(Pgno pgno, ByteView page) {
-  return Checksum{XXH3_64bits_withSeed(page.data(), page.size(), pgno)};
-}
+Checksum page_hash(Pgno pgno, ByteView page) { return Checksum{XXH3_64bits_withSeed(page.data(), page.size(), pgno)}; }
 
 PageEncoding PageCodec::encode(ByteView page, ByteView previous, Bytes& out) {
   CHECK(std::has_single_bit(page.size()));
@@ -166,14 +159,12 @@ PageEncoding PageCodec::compress(ByteView page, ByteView previous, Bytes& out) {
   return previous.empty() ? PageEncoding::kZstd : PageEncoding::kDelta;
 }
 
-Status PageCodec::decode(PageEncoding encoding, ByteView encoded, ByteView previous,
-                         MutableByteView page) {
+Status PageCodec::decode(PageEncoding encoding, ByteView encoded, ByteView previous, MutableByteView page) {
   bool needs_previous = encoding == PageEncoding::kPatch || encoding == PageEncoding::kDelta;
   if (needs_previous && previous.size() != page.size()) {
     return corrupt("it needs the page's previous image, and there is none of this page size");
   }
-  if (encoding != PageEncoding::kRaw && encoded.size() >= page.size())
-    return corrupt("longer than the page");
+  if (encoding != PageEncoding::kRaw && encoded.size() >= page.size()) return corrupt("longer than the page");
   switch (encoding) {
     case PageEncoding::kRaw:
       if (encoded.size() != page.size()) return corrupt("raw, but not of the page's size");

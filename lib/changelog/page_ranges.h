@@ -19,7 +19,9 @@ constexpr uint32_t kRangesEnd = 1u << 24;  // all ranges are below it
 constexpr size_t kRangeSumsMax = 4096;
 constexpr size_t kPageSumRangesMax = 64;
 
-inline constexpr uint32_t ranges_of(Pgno size_pages) { return size_pages / kRangePages + (size_pages % kRangePages != 0); }
+inline constexpr uint32_t ranges_of(Pgno size_pages) {
+  return size_pages / kRangePages + (size_pages % kRangePages != 0);
+}
 inline constexpr Pgno first_page_of(uint32_t range) { return range * kRangePages + 1; }
 
 // Sums that one node asks of the other.

@@ -13,17 +13,14 @@ constexpr char kMagic[] = "LFCR";
 constexpr size_t kMagicBytes = 4;
 constexpr uint8_t kVersion = 1;
 // Above the longest header: 9 numbers of at most 10 bytes, fixed fields, members, extension.
-constexpr size_t kHeaderBytesMax =
-    128 + 8 * RecordHeader::kGroupMembersMax + RecordHeader::kExtensionBytesMax;
+constexpr size_t kHeaderBytesMax = 128 + 8 * RecordHeader::kGroupMembersMax + RecordHeader::kExtensionBytesMax;
 constexpr size_t kPageHeadBytesMax = 10 + 1 + 8 + 10;
 constexpr size_t kRecordHashBytes = 8;
 
 static_assert(RecordReader::kWindowBytes >= kHeaderBytesMax);
 static_assert(RecordReader::kWindowBytes >= kPageHeadBytesMax + kPageBytesMax);
 
-Error corrupt(const std::string& what) {
-  return Error(ErrorCode::kCorrupt, "change record: " + what);
-}
+Error corrupt(const std::string& what) { return Error(ErrorCode::kCorrupt, "change record: " + what); }
 
 // sqlite/header.h's lock_page, which is a room above.
 Pgno page_of_lock_bytes(uint32_t page_size) { return (1u << 30) / page_size + 1; }
@@ -44,13 +41,11 @@ Result<uint32_t> decode_page_size(ByteReader& in) {
 
 Status decode_members(ByteReader& in, RecordHeader& header) {
   uint64_t count = TRY(in.varint());
-  if (count == 0 || count > RecordHeader::kGroupMembersMax)
-    return corrupt("impossible number of group members");
+  if (count == 0 || count > RecordHeader::kGroupMembersMax) return corrupt("impossible number of group members");
   bool has_this = false;
   for (uint64_t i = 0; i < count; ++i) {
     DatabaseId member{TRY(in.le64())};
-    if (i > 0 && !(header.group_members.back() < member))
-      return corrupt("group members are not in order");
+    if (i > 0 && !(header.group_members.back() < member)) return corrupt("group members are not in order");
     has_this = has_this || member == header.database;
     header.group_members.push_back(member);
   }
@@ -63,8 +58,7 @@ Status check_header(const RecordHeader& header) {
   if (drop != (header.size_after == 0) || drop != (header.page_size == 0)) {
     return corrupt("size or page size is 0 without a drop, or not 0 in one");
   }
-  if (drop && (header.flags & RecordHeader::kCreate) != 0)
-    return corrupt("both a creation and a drop");
+  if (drop && (header.flags & RecordHeader::kCreate) != 0) return corrupt("both a creation and a drop");
   return {};
 }
 
@@ -73,14 +67,12 @@ Result<RecordHeader> decode_header(ByteReader& in) {
   if (std::memcmp(magic.data(), kMagic, kMagicBytes) != 0) return corrupt("wrong magic");
   uint8_t version = TRY(in.u8());
   if (version != kVersion) {
-    return Error(ErrorCode::kUnsupported,
-                 "change record of format version " + std::to_string(version));
+    return Error(ErrorCode::kUnsupported, "change record of format version " + std::to_string(version));
   }
   RecordHeader header;
   header.flags = TRY(u32_varint(in, "flags"));
   if ((header.flags & ~RecordHeader::kFlagsKnown) != 0) {
-    return Error(ErrorCode::kUnsupported,
-                 "change record with flags " + std::to_string(header.flags));
+    return Error(ErrorCode::kUnsupported, "change record with flags " + std::to_string(header.flags));
   }
   header.database.value = TRY(in.le64());
   header.page_size = TRY(decode_page_size(in));
@@ -254,8 +246,7 @@ Result<RecordReader> RecordReader::open(RecordSource& source) {
 Status RecordReader::read_header() {
   uint64_t size = source_->size_bytes();
   if (size < RecordTrailer::kBytes) return corrupt("shorter than a trailer");
-  size_t bytes =
-      static_cast<size_t>(std::min<uint64_t>(size - RecordTrailer::kBytes, kHeaderBytesMax));
+  size_t bytes = static_cast<size_t>(std::min<uint64_t>(size - RecordTrailer::kBytes, kHeaderBytesMax));
   ByteReader in(TRY(window(0, bytes)), "change record header");
   header_ = TRY(decode_header(in));
   offset_ = in.offset();
@@ -266,8 +257,7 @@ Status RecordReader::read_trailer() {
   uint8_t bytes[RecordTrailer::kBytes];
   TRY(source_->read(source_->size_bytes() - sizeof bytes, bytes));
   trailer_ = RecordTrailer::load(bytes);
-  if (header_.size_after == 0 && trailer_.after != Checksum{})
-    return corrupt("a drop leaves a checksum");
+  if (header_.size_after == 0 && trailer_.after != Checksum{}) return corrupt("a drop leaves a checksum");
   return {};
 }
 
@@ -310,20 +300,17 @@ Result<std::optional<EncodedPage>> RecordReader::next() {
     done_ = true;
     return std::optional<EncodedPage>();
   }
-  if (difference > header_.size_after - last_pgno_)
-    return corrupt("a page number beyond the database's size");
+  if (difference > header_.size_after - last_pgno_) return corrupt("a page number beyond the database's size");
   EncodedPage page;
   page.pgno = last_pgno_ + static_cast<Pgno>(difference);
   if (page.pgno == page_of_lock_bytes(header_.page_size)) return corrupt("it holds the lock page");
   uint8_t encoding = TRY(in.u8());
-  if (encoding > static_cast<uint8_t>(PageEncoding::kDelta))
-    return corrupt("unknown page encoding");
+  if (encoding > static_cast<uint8_t>(PageEncoding::kDelta)) return corrupt("unknown page encoding");
   page.encoding = static_cast<PageEncoding>(encoding);
   page.hash.value = TRY(in.le64());
   uint64_t length = TRY(in.varint());
   bool raw = page.encoding == PageEncoding::kRaw;
-  if (raw ? length != header_.page_size : length >= header_.page_size)
-    return corrupt("impossible page length");
+  if (raw ? length != header_.page_size : length >= header_.page_size) return corrupt("impossible page length");
   uint64_t bytes_at = offset_ + in.offset();
   if (length > end - bytes_at) return corrupt("a page ends beyond the record");
   page.bytes = TRY(window(bytes_at, static_cast<size_t>(length)));

@@ -17,19 +17,14 @@ constexpr char kSuffix[] = ".seg";
 constexpr uint64_t kEntryBytesMax = 1ull << 56;
 
 Error corrupt_at(const std::string& path, uint64_t offset_bytes, const std::string& what) {
-  return Error(ErrorCode::kCorrupt,
-               "change log " + path + " at byte " + std::to_string(offset_bytes) + ": " + what);
+  return Error(ErrorCode::kCorrupt, "change log " + path + " at byte " + std::to_string(offset_bytes) + ": " + what);
 }
 
-Error corrupt_envelope(const char* what) {
-  return Error(ErrorCode::kCorrupt, std::string("envelope: ") + what);
-}
+Error corrupt_envelope(const char* what) { return Error(ErrorCode::kCorrupt, std::string("envelope: ") + what); }
 
 }  // namespace
 
-std::string SegmentName::file() const {
-  return hex16(epoch.value) + "-" + hex16(txid.value) + kSuffix;
-}
+std::string SegmentName::file() const { return hex16(epoch.value) + "-" + hex16(txid.value) + kSuffix; }
 
 std::optional<SegmentName> SegmentName::parse(const std::string& file) {
   if (file.size() != 2 * kHexDigits + 1 + sizeof kSuffix - 1) return std::nullopt;
@@ -93,8 +88,7 @@ Result<Envelope> decode_envelope(ByteView bytes, uint64_t offset_bytes) {
       envelope.entry_before_bytes > offset_bytes) {
     return corrupt_envelope("impossible length");
   }
-  if (info.txid_first.value == 0 || info.position.txid < info.txid_first ||
-      info.position.epoch < info.before_epoch) {
+  if (info.txid_first.value == 0 || info.position.txid < info.txid_first || info.position.epoch < info.before_epoch) {
     return corrupt_envelope("impossible position");
   }
   return envelope;
@@ -148,8 +142,7 @@ Result<SegmentEntry> read_entry(SegmentReader& reader, uint64_t offset_bytes) {
   return entry;
 }
 
-Status check_follows(const SegmentEntry& entry, const SegmentEntry& before,
-                     const std::string& path) {
+Status check_follows(const SegmentEntry& entry, const SegmentEntry& before, const std::string& path) {
   if (entry.envelope.entry_before_bytes != before.size_bytes() ||
       position_before(entry.envelope.info) != before.envelope.info.position) {
     return corrupt_at(path, entry.offset_bytes, "does not follow the entry before it");
@@ -159,10 +152,8 @@ Status check_follows(const SegmentEntry& entry, const SegmentEntry& before,
 
 Status check_record_agrees(const LogEntryInfo& info, const RecordHeader& header, Checksum after) {
   if (header.epoch != info.position.epoch || header.txid_first != info.txid_first ||
-      header.txid_last != info.position.txid || header.before != info.before ||
-      after != info.position.checksum) {
-    return Error(ErrorCode::kInvalid,
-                 "the record at " + position_text(info.position) + " stands at another position");
+      header.txid_last != info.position.txid || header.before != info.before || after != info.position.checksum) {
+    return Error(ErrorCode::kInvalid, "the record at " + position_text(info.position) + " stands at another position");
   }
   return {};
 }

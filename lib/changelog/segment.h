@@ -29,8 +29,7 @@ struct SegmentName {
 
 struct Envelope {
   LogEntryInfo info;
-  uint64_t entry_before_bytes =
-      0;  // envelope and record of the entry before in this segment; 0: the first
+  uint64_t entry_before_bytes = 0;  // envelope and record of the entry before in this segment; 0: the first
 };
 
 // The position that the entry follows.
@@ -95,8 +94,7 @@ struct SegmentEntry {
 Result<SegmentEntry> read_entry(SegmentReader& reader, uint64_t offset_bytes);
 
 // Whether `entry` may stand right behind `before` in one segment: kCorrupt when not.
-Status check_follows(const SegmentEntry& entry, const SegmentEntry& before,
-                     const std::string& path);
+Status check_follows(const SegmentEntry& entry, const SegmentEntry& before, const std::string& path);
 
 // Whether a record's header and trailer say what its envelope says: kInvalid when not.
 Status check_record_agrees(const LogEntryInfo& info, const RecordHeader& header, Checksum after);

@@ -42,13 +42,14 @@ struct ControlState {
   DatabaseId planned_id;
   uint32_t planned_page_size = 0;
   LogEnd log_end;
-  uint64_t boot = 0;        // hash of the boot id under which this was written
+  uint64_t boot = 0;          // hash of the boot id under which this was written
   uint32_t applied_last = 0;  // 1: the files follow the log; 0: the log follows the files
-  // Of the database file when it was last known to be at rest (no transaction, nothing pending in a WAL); mtime 0: never.
+  // Of the database file when it was last known to be at rest (no transaction, nothing pending in a WAL); mtime 0:
+  // never.
   uint64_t clean_size_bytes = 0;
   int64_t clean_mtime_ns = 0;
-  // In rollback modes: the file's change counter as captured, and before that. A file that a crash left in the middle of
-  // a transaction has one of them when its journal has been played back, unless somebody else has written it since.
+  // In rollback modes: the file's change counter as captured, and before that. A file that a crash left in the middle
+  // of a transaction has one of them when its journal has been played back, unless somebody else has written it since.
   uint32_t change_counter = 0;
   uint32_t change_counter_before = 0;
 };

@@ -27,8 +27,8 @@ Database::Database(const DatabaseEnvironment& environment, const std::string& na
 
 Database::~Database() = default;
 
-Result<std::shared_ptr<Database>> Database::open(const DatabaseEnvironment& environment,
-                                                 const std::string& name, bool is_new) {
+Result<std::shared_ptr<Database>> Database::open(const DatabaseEnvironment& environment, const std::string& name,
+                                                 bool is_new) {
   TRY(check_database_name(name));
   auto database = std::shared_ptr<Database>(new Database(environment, name));
   MutexLock lock(database->mutex_);
@@ -137,14 +137,11 @@ Status Database::usable() {
 }
 
 Error Database::stop_with(Error error) {
-  const char* what = started_ ? "database stopped; starting the node again recovers it"
-                              : "database stopped: it cannot be opened; put its files right and start the node again, or "
-                                "delete it on the primary's mount";
-  env_.log.error(what)
-      .kv("database", name())
-      .error(error)
-      .kv("file", paths_.database())
-      .kv("own_files", paths_.meta());
+  const char* what = started_
+                         ? "database stopped; starting the node again recovers it"
+                         : "database stopped: it cannot be opened; put its files right and start the node again, or "
+                           "delete it on the primary's mount";
+  env_.log.error(what).kv("database", name()).error(error).kv("file", paths_.database()).kv("own_files", paths_.meta());
   set_state(DatabaseState::kStopped, error.message());
   return error;
 }
@@ -329,9 +326,8 @@ Status Database::trim_log(int64_t older_than_wall_ms, uint64_t bytes_max) {
     for (const auto& [key, after] : log_holds_) keep = std::min(keep, after);
   }
   retention.keep_after = keep;
-  retention.retiring = [this](const std::vector<Position>& positions) NO_THREAD_SAFETY_ANALYSIS {
-    return past_.add(positions);
-  };
+  retention.retiring = [this](const std::vector<Position>& positions)
+                           NO_THREAD_SAFETY_ANALYSIS { return past_.add(positions); };
   size_t removed = TRY(log_->trim(retention));
   if (removed > 0) {
     env_.log.info("log segments retired").kv("database", name()).kv("segments", removed);

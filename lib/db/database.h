@@ -206,7 +206,8 @@ class Database {
   // log is synced too when the application syncs. Not urgent: the caller is a reader, who in chain mode waits up to
   // kHeldCommitMaxNs for a commit that does not count yet.
   Status drain(bool urgent);
-  // As drain(), for the poller: answers whether anything was new, or will be in a moment; never waits for a torn header.
+  // As drain(), for the poller: answers whether anything was new, or will be in a moment; never waits for a torn
+  // header.
   Result<bool> poll();
   // An application synced a file of this database: what is captured from now on is worth a sync.
   void note_application_sync() {
@@ -312,10 +313,10 @@ class Database {
 
   // A copy from the primary. Until it is complete the database stays as it was.
   Status begin_load(const LoadStart& start);
-  Status load_pages(ByteView piece);                  // as db/page_copier.h makes them
+  Status load_pages(ByteView piece);  // as db/page_copier.h makes them
   // What the copy builds on; zeros where it builds on nothing.
   Result<std::vector<Checksum>> load_sums(const SumsQuestion& question);
-  Status end_load(const Position& consistent_at);     // records up to here complete it
+  Status end_load(const Position& consistent_at);  // records up to here complete it
   bool loading();
   void abort_load();
   // The content turned out to be another than log and page sums say: kept under lost/, and put at a position of its
@@ -346,7 +347,7 @@ class Database {
 
   // -- capture (database_capture.cc)
   struct Batch {
-    Position position;      // after the last item
+    Position position;  // after the last item
     Pgno size_pages = 0;
     uint32_t page_size = 0;
     WalAnchor anchor;
@@ -361,7 +362,7 @@ class Database {
     uint32_t page_size = 0;
     // The image that a page had before, whose hash is `expected`; empty where it cannot be had any more.
     std::function<Result<ByteView>(Pgno pgno, Checksum expected)> previous{};
-    bool replaces = false;          // a new database, or one of another page size: every page is in it
+    bool replaces = false;  // a new database, or one of another page size: every page is in it
     std::function<Status(size_t index, MutableByteView page)> read;
   };
   // Of a transaction with a rollback journal.
@@ -560,29 +561,29 @@ class Database {
   std::unique_ptr<WalTail> tail_ GUARDED_BY(mutex_);
   std::shared_ptr<File> file_ GUARDED_BY(mutex_);  // the database, read-only
   bool warned_of_frames_ GUARDED_BY(mutex_) = false;
-  bool capture_fails_ GUARDED_BY(mutex_) = false;    // and status says so
-  bool suspect_ GUARDED_BY(mutex_) = false;         // a page changed that no frame explains
+  bool capture_fails_ GUARDED_BY(mutex_) = false;  // and status says so
+  bool suspect_ GUARDED_BY(mutex_) = false;        // a page changed that no frame explains
   Batch batch_ GUARDED_BY(mutex_);
   Group group_ GUARDED_BY(mutex_);
   Bytes page_ GUARDED_BY(mutex_);
   Bytes previous_ GUARDED_BY(mutex_);
   std::atomic<bool> application_syncs_{false};
   std::atomic<bool> index_may_be_in_use_{false};
-  std::atomic<uint64_t> index_opens_{0};             // written under mutex_
+  std::atomic<uint64_t> index_opens_{0};               // written under mutex_
   std::atomic<uint64_t> unused_at_opens_{UINT64_MAX};  // note_index_unused, until -wal is opened
   std::atomic<int> wal_syncs_{0};
   std::atomic<bool> journal_active_{false};
   std::atomic<bool> transaction_synced_{false};  // the journal or the file since the journal's last end
   std::atomic<bool> writes_unseen_{false};
   std::atomic<bool> were_writes_unseen_{false};  // and it is not known whether there were any
-  PageSet written_ GUARDED_BY(mutex_);              // in a rollback mode, and not captured yet
-  bool compare_all_ GUARDED_BY(mutex_) = false;     // what changed is not known
+  PageSet written_ GUARDED_BY(mutex_);           // in a rollback mode, and not captured yet
+  bool compare_all_ GUARDED_BY(mutex_) = false;  // what changed is not known
   bool warned_of_leaves_ GUARDED_BY(mutex_) = false;
 
   // Apply.
   std::atomic<bool> attached_{false};
   std::unique_ptr<WalWriter> writer_ GUARDED_BY(mutex_);
-  bool offline_ GUARDED_BY(mutex_) = false;  // the node is starting: no front end has the files
+  bool offline_ GUARDED_BY(mutex_) = false;     // the node is starting: no front end has the files
   bool behind_log_ GUARDED_BY(mutex_) = false;  // and brings the files up to the log
   std::unique_ptr<SnapshotLoad> load_ GUARDED_BY(mutex_);
   std::string load_keeps_ GUARDED_BY(mutex_);  // LoadStart::keep_because

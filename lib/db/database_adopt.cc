@@ -1,10 +1,11 @@
-// Database on a primary: whole files that become it as one transaction. They come as copies that applications write onto
-// the mount, and by a rename.
+// Database on a primary: whole files that become it as one transaction. They come as copies that applications write
+// onto the mount, and by a rename.
 //
-// A copy on its way is written without a journal and is no database yet. The file `copying` beside the control file says
-// so; it is durable before the copy's first byte is taken, and while it is there whatever lies under the database's name
-// is removed at the next start. When the last writer has closed the copy it is checked and synced, the mark goes, and the
-// copy is recorded. A crash between the last two leaves a whole file that the log does not know, which a start adopts.
+// A copy on its way is written without a journal and is no database yet. The file `copying` beside the control file
+// says so; it is durable before the copy's first byte is taken, and while it is there whatever lies under the
+// database's name is removed at the next start. When the last writer has closed the copy it is checked and synced, the
+// mark goes, and the copy is recorded. A crash between the last two leaves a whole file that the log does not know,
+// which a start adopts.
 //
 // A renamed database is first made under its new name, whole and recorded, then dropped under its old one. A crash in
 // between leaves it under both names, never under none.

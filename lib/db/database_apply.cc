@@ -45,8 +45,8 @@ struct Database::Change {
   ControlPoint after;
   size_t records = 0;
   size_t bytes = 0;
-  bool streamed = false;  // its pages are in the writer already
-  std::unordered_map<Pgno, Bytes> pages;     // masked images
+  bool streamed = false;                      // its pages are in the writer already
+  std::unordered_map<Pgno, Bytes> pages;      // masked images
   std::unordered_map<Pgno, Checksum> hashes;  // of `pages` and of streamed ones
 };
 
@@ -64,7 +64,8 @@ Status Database::check_follows(const RecordReader& reader, const Position& posit
   if (header.before != position.checksum) return diverged("it was made on another state");
   if (header.epoch < position.epoch) return diverged("it is of an older epoch");
   if (header.flags & RecordHeader::kCreate) return {};
-  if (header.database != control_->state().id && !(position == Position())) return diverged("it is of another database");
+  if (header.database != control_->state().id && !(position == Position()))
+    return diverged("it is of another database");
   return {};
 }
 
@@ -123,7 +124,8 @@ Status Database::begin_large_record() {
 
 Status Database::append_large_record(ByteView piece) {
   MutexLock lock(mutex_);
-  if (!incoming_) return Error(ErrorCode::kInvalid, "a piece of a record of '" + name() + "' came without its beginning");
+  if (!incoming_)
+    return Error(ErrorCode::kInvalid, "a piece of a record of '" + name() + "' came without its beginning");
   TRY(incoming_->write_at(incoming_bytes_, piece));
   incoming_bytes_ += piece.size();
   return {};
@@ -142,7 +144,8 @@ Status Database::finish_large_record() {
   Status finished;
   {
     MutexLock lock(mutex_);
-    if (!incoming_) return Error(ErrorCode::kInvalid, "the end of a record of '" + name() + "' came without its beginning");
+    if (!incoming_)
+      return Error(ErrorCode::kInvalid, "the end of a record of '" + name() + "' came without its beginning");
     finished = take_incoming();
   }
   abort_large_record();
@@ -331,7 +334,8 @@ Status Database::apply_record(RecordReader& reader, Change& change, bool streame
 
 // Hands a masked page to the writer, page 1 with this node's own bytes.
 Status Database::add_page(Pgno pgno, MutableByteView page, Pgno size_after) {
-  if (pgno == 1) set_local_bytes(page, true, static_cast<uint32_t>(control_->state().current.position.txid.value) + 1, size_after);
+  if (pgno == 1)
+    set_local_bytes(page, true, static_cast<uint32_t>(control_->state().current.position.txid.value) + 1, size_after);
   return writer_->add_page(pgno, page);
 }
 
@@ -343,9 +347,8 @@ Status Database::publish_change(Change& change) {
       if (pgno <= change.after.size_pages) TRY(add_page(pgno, page, change.after.size_pages));
     }
   }
-  bool any_page = std::any_of(change.hashes.begin(), change.hashes.end(), [&](const auto& page) {
-    return page.first <= change.after.size_pages;
-  });
+  bool any_page = std::any_of(change.hashes.begin(), change.hashes.end(),
+                              [&](const auto& page) { return page.first <= change.after.size_pages; });
   if (!any_page) {
     // Only its size changed: a WAL transaction needs a page, so page 1 comes along.
     page_.resize(control_->state().page_size);

@@ -118,11 +118,10 @@ Result<bool> Database::drain_locked(bool patient) {
 
 Result<bool> Database::drain_with(const WalTail::DrainOptions& options) {
   begin_batch();
-  Result<WalTail::Outcome> outcome = tail_->drain(
-      [this](const WalTail::Transaction& transaction) NO_THREAD_SAFETY_ANALYSIS {
-        return capture_transaction(transaction);
-      },
-      options);
+  Result<WalTail::Outcome> outcome =
+      tail_->drain([this](const WalTail::Transaction& transaction)
+                       NO_THREAD_SAFETY_ANALYSIS { return capture_transaction(transaction); },
+                   options);
   if (!outcome.ok()) {
     // What was captured before the error counts.
     Status flushed = forget_batch(flush_batch());
@@ -138,8 +137,10 @@ Result<bool> Database::drain_with(const WalTail::DrainOptions& options) {
   TRY(forget_batch(flush_batch()));
   if (tail_->unchecked_frames() > 0 && !warned_of_frames_) {
     warned_of_frames_ = true;
-    env_.log.warning("SQLite committed frames with wrong checksums (a savepoint took back spilled pages); they are replicated, "
-                     "and a crash before the next checkpoint will bring them back from the change log")
+    env_.log
+        .warning(
+            "SQLite committed frames with wrong checksums (a savepoint took back spilled pages); they are replicated, "
+            "and a crash before the next checkpoint will bring them back from the change log")
         .kv("database", name());
   }
   if (suspect_) {
@@ -199,9 +200,8 @@ Status Database::capture_transaction(const WalTail::Transaction& transaction) {
   }
   for (; grown <= changed.size_after; ++grown) add(grown, nullptr);
   changed.replaces = batch_.size_pages == 0;
-  changed.previous = [&](Pgno pgno, Checksum expected) NO_THREAD_SAFETY_ANALYSIS {
-    return previous_image(pgno, expected, changed.page_size);
-  };
+  changed.previous = [&](Pgno pgno, Checksum expected)
+                         NO_THREAD_SAFETY_ANALYSIS { return previous_image(pgno, expected, changed.page_size); };
   changed.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS -> Status {
     if (sources[index]) return transaction.read(*sources[index], out);
     if (!TRY(read_current_page(changed.pgnos[index], out))) std::memset(out.data(), 0, out.size());
@@ -239,8 +239,8 @@ void Database::give_id() {
 Status Database::record_changes(NewPages& pages, const WalAnchor& anchor) {
   if (batch_.page_size != pages.page_size && !pages.replaces && pages.size_after != 0) {
     return Error(ErrorCode::kCorrupt, paths_.wal() + ": the page size changed from " +
-                                          std::to_string(batch_.page_size) + " to " +
-                                          std::to_string(pages.page_size) + " within the WAL");
+                                          std::to_string(batch_.page_size) + " to " + std::to_string(pages.page_size) +
+                                          " within the WAL");
   }
   if (pages.replaces) {
     TRY(flush_batch());

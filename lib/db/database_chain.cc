@@ -92,8 +92,7 @@ Status Database::drain_for_reader() {
       MutexLock lock(mutex_);
       if (is_replica_) return {};
       TRY(usable());
-      Result<bool> drained =
-          drain_with({.patient = true, .chain_end = ChainEnd::kUnknown, .syncing = wal_syncs_ > 0});
+      Result<bool> drained = drain_with({.patient = true, .chain_end = ChainEnd::kUnknown, .syncing = wal_syncs_ > 0});
       if (!drained.ok()) return drained.error();
       if (!tail_->holds_commit()) return {};
     }
@@ -106,8 +105,7 @@ Status Database::drain_for_reader() {
 // successor found less than was published: where SQLite goes on from becomes the captured state, by
 // one transaction.
 Status Database::resynchronise(const Error& why) {
-  env_.log
-      .error("SQLite goes on from another state than was captured; correcting it by a transaction")
+  env_.log.error("SQLite goes on from another state than was captured; correcting it by a transaction")
       .kv("database", name())
       .kv("txid", control_->state().current.position.txid)
       .error(why);
@@ -150,12 +148,10 @@ Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   NewPages pages;
   pages.page_size = state.page_size;
   pages.size_after = static_cast<Pgno>(new_size_bytes.value_or(info.size_bytes) / state.page_size);
-  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS {
-    return read_file_page(pages.pgnos[index], out);
-  };
+  pages.read = [&](size_t index, MutableByteView out)
+                   NO_THREAD_SAFETY_ANALYSIS { return read_file_page(pages.pgnos[index], out); };
   written.push_back(1);
-  for (Pgno pgno = state.current.size_pages + 1; pgno <= pages.size_after; ++pgno)
-    written.push_back(pgno);
+  for (Pgno pgno = state.current.size_pages + 1; pgno <= pages.size_after; ++pgno) written.push_back(pgno);
   std::sort(written.begin(), written.end());
   written.erase(std::unique(written.begin(), written.end()), written.end());
   page_.resize(state.page_size);

@@ -10,7 +10,8 @@ namespace litefs {
 // The first record of a database, or one that replaces all of it: a new file, written aside, synced, renamed.
 Status Database::apply_create(RecordReader& reader) {
   const RecordHeader& header = reader.header();
-  if (header.page_size == 0 || header.size_after == 0) return Error(ErrorCode::kCorrupt, "a creating record without pages");
+  if (header.page_size == 0 || header.size_after == 0)
+    return Error(ErrorCode::kCorrupt, "a creating record without pages");
   std::unique_ptr<SnapshotLoad> copy =
       TRY(SnapshotLoad::create(env_.files, {.path = paths_.load(), .id = header.database, .start = Position()}));
   Bytes piece;
@@ -19,7 +20,8 @@ Status Database::apply_create(RecordReader& reader) {
     std::optional<EncodedPage> page = TRY(reader.next());
     if (!page) break;
     TRY(codec_.decode(page->encoding, page->bytes, ByteView(), image));
-    if (page_hash(page->pgno, image) != page->hash) return Error(ErrorCode::kCorrupt, "a record's page does not meet its hash");
+    if (page_hash(page->pgno, image) != page->hash)
+      return Error(ErrorCode::kCorrupt, "a record's page does not meet its hash");
     piece.clear();
     ByteWriter w(piece);
     w.le32(header.page_size);
@@ -69,8 +71,8 @@ DatabaseDirectories Database::directories() {
   return {env_.files, paths_.root(), [this](const std::string& name) { env_.observer.file_created(name); }};
 }
 
-// Renames the loaded file to the database's name. A database that was there keeps its owner (`like`); a new one gets that
-// of the directory, so that whoever runs the applications decides by one chown who may use them.
+// Renames the loaded file to the database's name. A database that was there keeps its owner (`like`); a new one gets
+// that of the directory, so that whoever runs the applications decides by one chown who may use them.
 Status Database::put_file_in_place(const FileInfo* like) {
   // Another database's removal may take the directory away again, while it is empty.
   constexpr int kTries = 10;

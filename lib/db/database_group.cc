@@ -3,8 +3,8 @@
 // SQLite commits it by unlinking the super-journal, which each member's journal names. Before that takes effect each
 // member's record is written to its log whole but for the entry's envelope, which is written last (change_log.h), and
 // then all envelopes are: until then nothing is visible, and an error takes everything back. A death between the
-// envelopes leaves some members with the record and others without: the journals are hot then and their super-journal is
-// there, so the next start takes the record out of all logs (Store::settle_groups), and the journals roll back.
+// envelopes leaves some members with the record and others without: the journals are hot then and their super-journal
+// is there, so the next start takes the record out of all logs (Store::settle_groups), and the journals roll back.
 //
 // A member in which nothing changed is not of the group.
 #include <algorithm>
@@ -129,9 +129,10 @@ Status Database::check_super_journal(uint64_t offset_bytes) {
   if (!journal) return {};
   const std::string super = TRY(super_name_before(*journal, offset_bytes));
   if (super.empty() || TRY(find_super_journal(super))) return {};
-  return Error(ErrorCode::kInvalid,
-               "a transaction over '" + name() + "' and databases elsewhere cannot be captured: its super-journal " + super +
-                   " is not on this mount. Open the database here as the main one and attach the others, or commit in each by itself");
+  return Error(ErrorCode::kInvalid, "a transaction over '" + name() +
+                                        "' and databases elsewhere cannot be captured: its super-journal " + super +
+                                        " is not on this mount. Open the database here as the main one and attach the "
+                                        "others, or commit in each by itself");
 }
 
 Result<std::optional<Database::OpenGroup>> Database::open_group() {
@@ -169,7 +170,8 @@ Status Database::cut_group() {
   state.boot = 0;  // the page sums may be those of the record: the content decides
   control_->store(state);
   TRY(log_->cut_after(state.current.position));
-  env_.log.warning("a transaction over several databases that was interrupted before it was in all of them is taken back")
+  env_.log
+      .warning("a transaction over several databases that was interrupted before it was in all of them is taken back")
       .kv("database", name())
       .kv("txid", last.position.txid);
   publish_status();

@@ -1,5 +1,5 @@
-// Database at start, where a crash left a rollback journal: its transaction is rolled back, and the log decides whether it
-// is to be done again. Only pages that it can have touched are looked at.
+// Database at start, where a crash left a rollback journal: its transaction is rolled back, and the log decides whether
+// it is to be done again. Only pages that it can have touched are looked at.
 //
 // The journal stays until all is done, so that a crash in between does the same once more.
 #include "db/database.h"
@@ -7,9 +7,9 @@
 
 namespace litefs {
 
-// Whether the journal belongs to a transaction over several databases that has been committed: its super-journal is gone
-// (pager_playback's rule). Journals name it by the path that the application used; in DATA/db it lies under the end of
-// that path.
+// Whether the journal belongs to a transaction over several databases that has been committed: its super-journal is
+// gone (pager_playback's rule). Journals name it by the path that the application used; in DATA/db it lies under the
+// end of that path.
 Result<bool> Database::committed_with_others() {
   const std::string super = TRY(super_journal());
   if (super.empty()) return false;
@@ -19,7 +19,8 @@ Result<bool> Database::committed_with_others() {
 // Whether a super-journal is there; an empty one counts as gone.
 Result<bool> Database::find_super_journal(const std::string& super) {
   const std::string root = env_.data_dir + "/db";
-  for (size_t slash = super.rfind('/'); slash != std::string::npos; slash = slash == 0 ? std::string::npos : super.rfind('/', slash - 1)) {
+  for (size_t slash = super.rfind('/'); slash != std::string::npos;
+       slash = slash == 0 ? std::string::npos : super.rfind('/', slash - 1)) {
     Result<FileInfo> info = env_.files.info(root + super.substr(slash));
     if (info.ok()) return info.value().size_bytes != 0;
     if (info.error().code() != ErrorCode::kNotFound) return info.error();
@@ -149,8 +150,8 @@ Result<bool> Database::at_last_record(const PageSet& pages) {
   return equal;
 }
 
-// Writes those pages of the log's last record that the file does not have. A page that the record has as a change of the
-// image before it can be decoded, as the journal has brought that image back.
+// Writes those pages of the log's last record that the file does not have. A page that the record has as a change of
+// the image before it can be decoded, as the journal has brought that image back.
 Status Database::redo_last_record() {
   std::unique_ptr<LogCursor> cursor = TRY(last_record());
   RecordReader reader = TRY(RecordReader::open(cursor->record()));

@@ -19,10 +19,8 @@ Status Database::begin_load(const LoadStart& start) {
   TRY(catch_up());
   const ControlState& state = control_->state();
   if (state.current.size_pages != 0) TRY(attach_writer());
-  load_ = TRY(SnapshotLoad::create(env_.files, {.path = paths_.load(),
-                                                .id = start.id,
-                                                .start = start.start,
-                                                .total_bytes = start.total_bytes}));
+  load_ = TRY(SnapshotLoad::create(
+      env_.files, {.path = paths_.load(), .id = start.id, .start = start.start, .total_bytes = start.total_bytes}));
   const bool same_pages = start.page_size == state.page_size && start.size_pages != 0;
   if (start.compares && state.current.size_pages != 0 && same_pages) {
     auto read = [this](Pgno pgno, MutableByteView page) NO_THREAD_SAFETY_ANALYSIS -> Status {
@@ -56,7 +54,8 @@ Result<std::vector<Checksum>> Database::load_sums(const SumsQuestion& question) 
   MutexLock lock(mutex_);
   if (!load_) return Error(ErrorCode::kInvalid, "sums of '" + name() + "' outside of a copy");
   if (!load_->has_base()) return std::vector<Checksum>(question.answer_sums());
-  if (question.of_pages) note_load_progress(static_cast<uint64_t>(first_page_of(question.ranges[0]) - 1) * load_->page_size());
+  if (question.of_pages)
+    note_load_progress(static_cast<uint64_t>(first_page_of(question.ranges[0]) - 1) * load_->page_size());
   return sums_locked(question);
 }
 
@@ -101,7 +100,8 @@ void Database::abort_load_locked() {
   set_progress(0, 0);
   Status removed = SnapshotLoad::remove_files(env_.files, paths_.load());
   if (!removed.ok()) env_.log.warning("could not remove a partial copy").error(removed.error());
-  set_state(attached_ || control_->state().current.size_pages == 0 ? DatabaseState::kReady : DatabaseState::kOpening, "");
+  set_state(attached_ || control_->state().current.size_pages == 0 ? DatabaseState::kReady : DatabaseState::kOpening,
+            "");
 }
 
 Status Database::publish_load_when_complete() {
@@ -132,8 +132,8 @@ Status Database::publish_load_when_complete() {
 }
 
 // Whether a connection that has read this node's schema could take the copy's for the same one: SQLite compares only a
-// number that two histories may both have come to (offset 40). Then the copy is another file, and such connections get an
-// error. A schema that does not lie in page 1 alone counts as different.
+// number that two histories may both have come to (offset 40). Then the copy is another file, and such connections get
+// an error. A schema that does not lie in page 1 alone counts as different.
 Result<bool> Database::schema_misleads() {
   constexpr size_t kCookieOffset = 40;
   constexpr size_t kTreeOffset = 100;
@@ -144,7 +144,8 @@ Result<bool> Database::schema_misleads() {
   TRY(writer_->read_page(1, ours));
   TRY(load_->read_page(1, theirs));
   if (load_be32(ours.data() + kCookieOffset) != load_be32(theirs.data() + kCookieOffset)) return false;
-  return ours[kTreeOffset] != kLeafTable || !std::equal(ours.begin() + kTreeOffset, ours.end(), theirs.begin() + kTreeOffset);
+  return ours[kTreeOffset] != kLeafTable ||
+         !std::equal(ours.begin() + kTreeOffset, ours.end(), theirs.begin() + kTreeOffset);
 }
 
 // Writes what the copy has in common with the database into its own file.

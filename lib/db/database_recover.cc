@@ -105,10 +105,10 @@ Status Database::recover_files() {
   const ControlPoint& current = control_->state().current;
   if (!disk.file_exists) {
     if (current.size_pages == 0) return {};
-    return Error(ErrorCode::kNotFound,
-                 paths_.database() + " is gone, but its change log ends with a database of " +
-                     std::to_string(current.size_pages) + " pages: put the file back, or remove " + paths_.meta() +
-                     " to forget it, and start the node again");
+    return Error(ErrorCode::kNotFound, paths_.database() + " is gone, but its change log ends with a database of " +
+                                           std::to_string(current.size_pages) +
+                                           " pages: put the file back, or remove " + paths_.meta() +
+                                           " to forget it, and start the node again");
   }
   const bool trusted = (same_boot || at_rest_as_noted()) && sums_->found_pages() >= current.size_pages;
   if (current.size_pages != 0 && control_->state().applied_last) {
@@ -217,15 +217,15 @@ Result<Database::OnDisk> Database::look_at_files() {
   disk.wal = std::move(wal).value();
   disk.end = WalAnchor{disk.wal_header->salts, 0, disk.wal_header->checksum};
   std::vector<std::pair<Pgno, uint32_t>> pending;
-  WalScanResult scan = TRY(scan_wal(*disk.wal, *disk.wal_header, disk.end,
-                                    [&](uint32_t frame, const WalFrame& meaning, ByteView) {
-                                      pending.emplace_back(meaning.pgno, frame);
-                                      if (meaning.commit_size != 0) {
-                                        for (auto [pgno, at] : pending) disk.frames.set(pgno, at);
-                                        pending.clear();
-                                      }
-                                      return true;
-                                    }));
+  WalScanResult scan =
+      TRY(scan_wal(*disk.wal, *disk.wal_header, disk.end, [&](uint32_t frame, const WalFrame& meaning, ByteView) {
+        pending.emplace_back(meaning.pgno, frame);
+        if (meaning.commit_size != 0) {
+          for (auto [pgno, at] : pending) disk.frames.set(pgno, at);
+          pending.clear();
+        }
+        return true;
+      }));
   disk.end = scan.end;
   if (scan.size_pages != 0) disk.size_pages = scan.size_pages;
   return disk;
@@ -242,7 +242,8 @@ bool Database::at_rest_as_noted() {
   const ControlState& state = control_->state();
   if (state.clean_mtime_ns == 0) return false;
   Result<FileInfo> info = env_.files.info(paths_.database());
-  if (!info.ok() || info.value().size_bytes != state.clean_size_bytes || info.value().mtime_ns != state.clean_mtime_ns) {
+  if (!info.ok() || info.value().size_bytes != state.clean_size_bytes ||
+      info.value().mtime_ns != state.clean_mtime_ns) {
     return false;
   }
   // A clock of some milliseconds gives two writes one time.
@@ -316,7 +317,9 @@ Status Database::capture_leftover_frames(const OnDisk& disk, const WalAnchor& fr
   TRY(drain_locked(true));  // and what the chain has behind it
   uint64_t captured = control_->state().current.position.txid.value - before.value;
   if (captured > 0) {
-    env_.log.info("committed transactions of the last run captured").kv("database", name()).kv("transactions", captured);
+    env_.log.info("committed transactions of the last run captured")
+        .kv("database", name())
+        .kv("transactions", captured);
   }
   // Published frames whose checksums are wrong (wal_tail.cc): SQLite's recovery ends before them, and so would every
   // application's view. The log brings them back.
@@ -332,9 +335,8 @@ Status Database::adopt_content(const OnDisk& disk) {
   pages.size_after = disk.size_pages;
   pages.replaces = true;
   for (Pgno p = 1; p <= disk.size_pages; ++p) pages.pgnos.push_back(p);
-  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS {
-    return read_on_disk(disk, pages.pgnos[index], out);
-  };
+  pages.read = [&](size_t index, MutableByteView out)
+                   NO_THREAD_SAFETY_ANALYSIS { return read_on_disk(disk, pages.pgnos[index], out); };
   TRY(record_changes(pages, disk.end));
   TRY(flush_batch());
   env_.log.info("database adopted").kv("database", name()).kv("pages", disk.size_pages);

@@ -13,8 +13,7 @@ namespace litefs {
 Status Database::open_log(std::optional<LogEnd> known_end) {
   ChangeLogOptions options;
   options.segment_bytes = env_.segment_bytes;
-  Result<std::unique_ptr<ChangeLog>> opened =
-      ChangeLog::open(env_.files, paths_.log(), options, known_end, env_.log);
+  Result<std::unique_ptr<ChangeLog>> opened = ChangeLog::open(env_.files, paths_.log(), options, known_end, env_.log);
   if (opened.ok()) {
     log_ = std::move(opened).value();
     return {};
@@ -127,7 +126,9 @@ Status Database::drop_stopped() {
     info_.detail = "";
   }
   env_.observer.changed(name());
-  env_.log.warning("stopped database deleted").kv("database", name()).kv("txid", control_->state().current.position.txid);
+  env_.log.warning("stopped database deleted")
+      .kv("database", name())
+      .kv("txid", control_->state().current.position.txid);
   return {};
 }
 

@@ -128,7 +128,9 @@ Status Database::stand_apart_locked(const std::string& why) {
   env_.log.error("the database is in no state of its history; it will be compared with its primary's")
       .kv("database", name())
       .kv("why", why);
-  TRY(write_lost({.why = why, .position = point.position, .diverged_at = before.current.position,
+  TRY(write_lost({.why = why,
+                  .position = point.position,
+                  .diverged_at = before.current.position,
                   .size_pages = point.size_pages}));
   TRY(clear_log());
   advance(point);

@@ -3,8 +3,8 @@
 // A transaction ends when its journal is made final: unlinked, cut to nothing, or its header zeroed. Before that takes
 // effect the pages that it may have changed are compared with the captured state, and what differs is a record. These
 // are the pages whose writes we saw; or, where the mount passes the database through, the journaled pages, those beyond
-// the old size and the leaves of the old free list: SQLite writes no others (DESIGN section 5). The record is in the log,
-// and durable where SQLite synced the transaction, before the journal goes: so the log decides after a crash.
+// the old size and the leaves of the old free list: SQLite writes no others (DESIGN section 5). The record is in the
+// log, and durable where SQLite synced the transaction, before the journal goes: so the log decides after a crash.
 //
 // The end of a rolled back transaction is looked at in the same way. It may have left other bytes in free pages, which
 // are a transaction then.
@@ -57,7 +57,8 @@ Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
     return {};
   }
   if (offset_bytes == 0 && !DatabaseHeader::parse(data).ok()) {
-    return Error(ErrorCode::kInvalid, "'" + name() + "' would be no SQLite database: only databases live on this mount");
+    return Error(ErrorCode::kInvalid,
+                 "'" + name() + "' would be no SQLite database: only databases live on this mount");
   }
   return Error(ErrorCode::kReadOnly, "'" + name() +
                                          "' is written without a rollback journal (journal_mode MEMORY or OFF, or a "
@@ -109,7 +110,9 @@ Status Database::capture_file() {
   Result<bool> undone = transaction_undone();
   if (!undone.ok() || !undone.value()) return captured;
   if (writes_unseen_) compare_all_ = true;
-  env_.log.warning("the end of a rolled back transaction could not be recorded; later").kv("database", name()).error(captured.error());
+  env_.log.warning("the end of a rolled back transaction could not be recorded; later")
+      .kv("database", name())
+      .error(captured.error());
   return {};
 }
 
@@ -153,8 +156,10 @@ Status Database::add_unseen_writes(const JournalIndex& journal, Pgno size_after,
   }));
   if (leaves > kManyFreeLeaves && !warned_of_leaves_) {
     warned_of_leaves_ = true;
-    env_.log.warning("each transaction compares all free pages, as the database was opened in WAL mode and is passed "
-                     "through; close all connections once to end this")
+    env_.log
+        .warning(
+            "each transaction compares all free pages, as the database was opened in WAL mode and is passed "
+            "through; close all connections once to end this")
         .kv("database", name())
         .kv("pages", leaves);
   }
@@ -210,8 +215,10 @@ Result<bool> Database::capture_unjournaled() {
   begin_batch();
   TRY(forget_batch(capture_file_locked()));
   if (control_->state().current.position.txid == before) return false;
-  env_.log.error("the database was written without a rollback journal (journal_mode MEMORY or OFF): all of it was "
-                 "compared, and what differs is one transaction")
+  env_.log
+      .error(
+          "the database was written without a rollback journal (journal_mode MEMORY or OFF): all of it was "
+          "compared, and what differs is one transaction")
       .kv("database", name());
   return true;
 }
@@ -268,9 +275,8 @@ Status Database::capture_file_locked() {
 // Where the images of these pages, and those before them, come from. The file must be at rest: its writer waits for us,
 // or nobody has it open.
 void Database::read_from_file(NewPages& pages, const JournalIndex* journal) {
-  pages.read = [&](size_t index, MutableByteView out) NO_THREAD_SAFETY_ANALYSIS {
-    return read_file_page(pages.pgnos[index], out);
-  };
+  pages.read = [&](size_t index, MutableByteView out)
+                   NO_THREAD_SAFETY_ANALYSIS { return read_file_page(pages.pgnos[index], out); };
   if (!journal) return;
   pages.previous = [this, &pages, journal](Pgno pgno, Checksum expected) NO_THREAD_SAFETY_ANALYSIS -> Result<ByteView> {
     previous_.resize(pages.page_size);

@@ -18,7 +18,8 @@ std::string words_of(const Position& p) {
 }
 
 std::string one_line(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, ' ');
   return text;
 }
 
@@ -162,7 +163,8 @@ Result<LostStates> list_lost_states(FileSystem& files, const std::string& data_d
       if (!file.ends_with(kManifestSuffix)) continue;
       const std::string path = lost_dir + "/" + file;
       Result<Bytes> manifest = files.read_all(path, kManifestBytesMax);
-      Result<LostState> state = manifest.ok() ? LostState::parse(manifest.value()) : Result<LostState>(manifest.error());
+      Result<LostState> state =
+          manifest.ok() ? LostState::parse(manifest.value()) : Result<LostState>(manifest.error());
       if (!state.ok()) {
         out.unreadable.push_back(state.error().with_context(path));
         continue;

@@ -18,10 +18,8 @@
 //   kept-at MS               wall clock, milliseconds since 1970
 //   why TEXT                 control characters replaced by spaces
 //   position EPOCH TXID CHECKSUM      HEX16 each: the state that the image holds
-//   diverged-at EPOCH TXID CHECKSUM   where this node began to be alone, as far as its log tells; or: diverged-at unknown
-//   transactions N           from there to the position; or: transactions unknown
-//   page-size BYTES
-//   pages N
+//   diverged-at EPOCH TXID CHECKSUM   where this node began to be alone, as far as its log tells; or: diverged-at
+//   unknown transactions N           from there to the position; or: transactions unknown page-size BYTES pages N
 //   checksum HEX16           XXH3-64 of the lines before
 //
 // Thread rule: plain values and pure functions; they read files of a running node as well, which only adds states.

@@ -25,9 +25,8 @@ Result<Bytes> PageCopier::read_from(Pgno* next, size_t pages_max) {
 
 Result<Bytes> PageCopier::read_of(const std::vector<Pgno>& pgnos, size_t* next, size_t pages_max) {
   uint64_t place = *next;
-  Result<Bytes> piece = read(&place, pages_max, [&](uint64_t index, Pgno) {
-    return index < pgnos.size() ? pgnos[index] : 0;
-  });
+  Result<Bytes> piece =
+      read(&place, pages_max, [&](uint64_t index, Pgno) { return index < pgnos.size() ? pgnos[index] : 0; });
   *next = static_cast<size_t>(place);
   return piece;
 }
@@ -54,10 +53,9 @@ Result<Bytes> PageCopier::read(uint64_t* next, size_t pages_max, const PgnoAt& p
     }
     const size_t count = TRY(settle_first(info.page_size));
     if (count == 0) {
-      return Error(
-          ErrorCode::kBusy,
-          "page " + std::to_string(images_[0].pgno) + " of " + database_->name() +
-              " does not settle on its captured image: a transaction in flight has changed it");
+      return Error(ErrorCode::kBusy,
+                   "page " + std::to_string(images_[0].pgno) + " of " + database_->name() +
+                       " does not settle on its captured image: a transaction in flight has changed it");
     }
     *next = count < images_.size() ? places[count] : place;
     ByteWriter w(out);
@@ -88,9 +86,8 @@ Result<size_t> PageCopier::settle_first(uint32_t page_size) {
 }
 
 size_t PageCopier::settled() const {
-  auto open = std::find_if(images_.begin(), images_.end(), [](const PageImage& image) {
-    return image.state == PageImage::State::kOpen;
-  });
+  auto open = std::find_if(images_.begin(), images_.end(),
+                           [](const PageImage& image) { return image.state == PageImage::State::kOpen; });
   return static_cast<size_t>(open - images_.begin());
 }
 

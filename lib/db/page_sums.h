@@ -2,7 +2,8 @@
 //
 // Format: little-endian u64 for each page from page 1: its page_hash (changelog/page_codec.h), 0 where there is no
 // page (and for the lock page). Which position they belong to stands in the control file. Grown in powers of
-// two; its room is taken when it grows (reserve), as a store into a hole of a full disk raises SIGBUS. Thread rule: the owner serialises.
+// two; its room is taken when it grows (reserve), as a store into a hole of a full disk raises SIGBUS. Thread rule: the
+// owner serialises.
 #pragma once
 
 #include <memory>
@@ -17,9 +18,7 @@ class PageSums {
   static Result<std::unique_ptr<PageSums>> open(FileSystem& files, const std::string& path);
 
   // 0 beyond what was ever set.
-  Checksum get(Pgno pgno) const {
-    return pgno == 0 || pgno > capacity_ ? Checksum{} : Checksum{load_le64(at(pgno))};
-  }
+  Checksum get(Pgno pgno) const { return pgno == 0 || pgno > capacity_ ? Checksum{} : Checksum{load_le64(at(pgno))}; }
   // No page above it is set.
   Pgno highest() const { return highest_; }
   // How many pages the file had room for when it was opened: with fewer than the database has, it was lost.

@@ -61,8 +61,6 @@ Result<bool> PastPositions::has(const Position& position) {
   return false;
 }
 
-Status PastPositions::clear() {
-  return files_.remove_if_there(path_);
-}
+Status PastPositions::clear() { return files_.remove_if_there(path_); }
 
 }  // namespace litefs

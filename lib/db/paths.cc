@@ -16,7 +16,8 @@ bool is_control(char c) { return static_cast<unsigned char>(c) < ' ' || c == 127
 Status check_component(const std::string& part, const std::function<Error(const char*)>& invalid) {
   if (part.empty()) return invalid("has an empty part");
   if (part.size() > kComponentBytesMax) return invalid("has a part longer than 243 bytes");
-  if (part[0] == '.') return invalid(part == "." || part == ".." ? "leads elsewhere" : "has a part that begins with a dot");
+  if (part[0] == '.')
+    return invalid(part == "." || part == ".." ? "leads elsewhere" : "has a part that begins with a dot");
   if (FileName::parse(part).kind != FileKind::kDatabase || part.ends_with("-pos")) {
     return invalid("ends like one of a database's companion files");
   }

@@ -9,8 +9,8 @@
 
 namespace litefs {
 
-// The one file name that stands for a database's name under DATA/meta: "/" is "%2F", "%" is "%25". Reversible, so no two
-// names collide.
+// The one file name that stands for a database's name under DATA/meta: "/" is "%2F", "%" is "%25". Reversible, so no
+// two names collide.
 std::string escape_database_name(const std::string& name);
 // Nothing: no name is written like that.
 std::optional<std::string> unescape_database_name(const std::string& escaped);
@@ -18,7 +18,10 @@ std::optional<std::string> unescape_database_name(const std::string& escaped);
 class DatabasePaths {
  public:
   DatabasePaths(const std::string& data_dir, const std::string& name)
-      : name_(name), database_(data_dir + "/db/" + name), root_(data_dir + "/db"), meta_(data_dir + "/meta/" + escape_database_name(name)) {}
+      : name_(name),
+        database_(data_dir + "/db/" + name),
+        root_(data_dir + "/db"),
+        meta_(data_dir + "/meta/" + escape_database_name(name)) {}
 
   const std::string& name() const { return name_; }
   const std::string& root() const { return root_; }  // of all databases
@@ -48,9 +51,9 @@ class DatabasePaths {
   std::string meta_;
 };
 
-// A database's name, or a directory's for databases: a path relative to DATA/db. Escaped it has at most 255 bytes; each of
-// its parts has 1 to 243, no leading dot, none of SQLite's suffixes; no byte is a control character (below 0x20, or 0x7f), as
-// names go into requests and answers of one line. kInvalid says which rule is broken.
+// A database's name, or a directory's for databases: a path relative to DATA/db. Escaped it has at most 255 bytes; each
+// of its parts has 1 to 243, no leading dot, none of SQLite's suffixes; no byte is a control character (below 0x20, or
+// 0x7f), as names go into requests and answers of one line. kInvalid says which rule is broken.
 Status check_database_name(const std::string& name);
 bool has_control_characters(const std::string& name);
 

@@ -1,6 +1,6 @@
 // A little room on the data directory's disk that is given up where it is full, for what must be written even then: to
-// start, and to delete a database, which makes room. Format: DATA/reserve, whose content means nothing. Thread rule: any
-// thread; two at once may find no room where one would.
+// start, and to delete a database, which makes room. Format: DATA/reserve, whose content means nothing. Thread rule:
+// any thread; two at once may find no room where one would.
 #pragma once
 
 #include <functional>

@@ -54,8 +54,8 @@ Status SnapshotLoad::add_pages(ByteView piece) {
     // A whole copy leaves out nothing but the lock page; the difference to a base ends with the sender's size.
     const Pgno last = base_ ? base_->size_pages : last_loaded_ + 2;
     if (pgno <= last_loaded_ || pgno > last || pgno == lock_page(page_size)) {
-      return Error(ErrorCode::kCorrupt, "snapshot piece: page " + std::to_string(pgno) + " after page " +
-                                            std::to_string(last_loaded_));
+      return Error(ErrorCode::kCorrupt,
+                   "snapshot piece: page " + std::to_string(pgno) + " after page " + std::to_string(last_loaded_));
     }
     if (pgno > size_pages_) resize(pgno);
     TRY(hashes_->reserve(pgno));
@@ -86,8 +86,8 @@ Status SnapshotLoad::apply(RecordSource& record, PageCodec& codec) {
   if (header.txid_first.value != position_.txid.value + 1 || header.before != position_.checksum ||
       header.database != id_ || header.page_size != page_size_ ||
       (header.flags & (RecordHeader::kCreate | RecordHeader::kDrop))) {
-    return Error(ErrorCode::kInvalid, "record " + hex16(header.txid_first.value) +
-                                           " does not continue the copy at " + position_text(position_));
+    return Error(ErrorCode::kInvalid, "record " + hex16(header.txid_first.value) + " does not continue the copy at " +
+                                          position_text(position_));
   }
   resize(header.size_after);
   for (;;) {
@@ -145,8 +145,8 @@ Result<bool> SnapshotLoad::complete() const {
     sum ^= hash(pgno);
   }
   if (!newer_.empty() || sum != position_.checksum) {
-    return Error(ErrorCode::kCorrupt, "the copy does not meet the checksum of its position " +
-                                          position_text(position_));
+    return Error(ErrorCode::kCorrupt,
+                 "the copy does not meet the checksum of its position " + position_text(position_));
   }
   return true;
 }

@@ -1,8 +1,8 @@
 #include "db/store.h"
 
-#include <algorithm>
-
 #include <sys/stat.h>
+
+#include <algorithm>
 
 #include "sqlite/header.h"
 

@@ -27,8 +27,9 @@ class Store {
   // not entered: the next call tries anew.
   Result<std::shared_ptr<Database>> find_or_create(const std::string& name);
   std::vector<std::shared_ptr<Database>> all();
-  // The super-journal of this name (below DATA/db) is about to be unlinked: this commits, in all databases whose journals
-  // name it, one transaction. Records it in each of them, in the order of their ids. An error refuses it as a whole.
+  // The super-journal of this name (below DATA/db) is about to be unlinked: this commits, in all databases whose
+  // journals name it, one transaction. Records it in each of them, in the order of their ids. An error refuses it as a
+  // whole.
   Status capture_group(const std::string& super_journal);
   // A file that was in DATA/db at the start and is no SQLite database.
   bool is_foreign(const std::string& name);

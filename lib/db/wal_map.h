@@ -27,9 +27,7 @@ class WalMap {
     slot.frame = frame;
   }
   // 0: the page is not in the WAL.
-  uint32_t get(Pgno pgno) const {
-    return slots_.empty() ? 0 : const_cast<WalMap*>(this)->find(pgno).frame;
-  }
+  uint32_t get(Pgno pgno) const { return slots_.empty() ? 0 : const_cast<WalMap*>(this)->find(pgno).frame; }
   Status for_each(const std::function<Status(Pgno)>& visit) const {
     for (const Slot& slot : slots_) {
       if (slot.pgno != 0) TRY(visit(slot.pgno));

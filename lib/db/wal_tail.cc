@@ -126,8 +126,7 @@ Result<WalTail::Outcome> WalTail::drain(const Deliver& deliver, const DrainOptio
     TailDecision decision = decide_tail(input);
     switch (decision.action) {
       case TailAction::kNothing: return Outcome::kIdle;
-      case TailAction::kMismatch:
-        return Error(ErrorCode::kDiverged, paths_.wal() + ": " + decision.why);
+      case TailAction::kMismatch: return Error(ErrorCode::kDiverged, paths_.wal() + ": " + decision.why);
       case TailAction::kWait:
         if (!options.patient || clock_.monotonic_ns() >= give_up_ns) return Outcome::kWait;
         std::this_thread::sleep_for(kRereadAfter);
@@ -163,8 +162,7 @@ Result<WalTail::Outcome> WalTail::deliver_published(const TailDecision& decision
     }
     if (!frame) {
       return Error(ErrorCode::kCorrupt, paths_.wal() + ": frame " + std::to_string(at) + " of " +
-                                            std::to_string(decision.to_frame) +
-                                            " published ones does not verify");
+                                            std::to_string(decision.to_frame) + " published ones does not verify");
     }
     pages.push_back({frame->pgno, at});
     if (frame->commit_size == 0) continue;
@@ -176,8 +174,8 @@ Result<WalTail::Outcome> WalTail::deliver_published(const TailDecision& decision
     first = at + 1;
   }
   if (!(running == decision.expected)) {
-    return Error(ErrorCode::kCorrupt, paths_.wal() + ": the checksum at frame " +
-                                          std::to_string(decision.to_frame) + " is not the wal-index's");
+    return Error(ErrorCode::kCorrupt, paths_.wal() + ": the checksum at frame " + std::to_string(decision.to_frame) +
+                                          " is not the wal-index's");
   }
   return outcome;
 }
@@ -185,9 +183,8 @@ Result<WalTail::Outcome> WalTail::deliver_published(const TailDecision& decision
 Status WalTail::deliver_one(Frames& frames, std::vector<Transaction::Page>& pages, Pgno size_after,
                             const WalAnchor& end, const Deliver& deliver) {
   // The last frame of a page is its image: spilled pages come more than once.
-  std::sort(pages.begin(), pages.end(), [](const auto& a, const auto& b) {
-    return a.pgno != b.pgno ? a.pgno < b.pgno : a.frame < b.frame;
-  });
+  std::sort(pages.begin(), pages.end(),
+            [](const auto& a, const auto& b) { return a.pgno != b.pgno ? a.pgno < b.pgno : a.frame < b.frame; });
   size_t kept = 0;
   for (size_t i = 0; i < pages.size(); ++i) {
     if (i + 1 < pages.size() && pages[i + 1].pgno == pages[i].pgno) continue;

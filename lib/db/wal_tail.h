@@ -50,7 +50,7 @@ class WalTail {
     WalAnchor end_;
     const WalHeader* header_ = nullptr;
     File* wal_ = nullptr;
-    ByteView buffer_;           // frames in memory
+    ByteView buffer_;            // frames in memory
     uint32_t buffer_first_ = 0;  // number of the first of them
   };
 
@@ -147,14 +147,14 @@ class WalTail {
   bool index_in_use_ = false;
   std::optional<WalIndexHeader> last_index_;
   WalAnchor anchor_;
-  WalHeader header_;      // of the anchor's generation
-  WalMap map_;            // delivered pages of the anchor's generation
+  WalHeader header_;        // of the anchor's generation
+  WalMap map_;              // delivered pages of the anchor's generation
   bool map_valid_ = false;  // false: build it from the WAL when first needed
   Bytes buffer_;
   ChainTrust trust_;
   bool holds_commit_ = false;
   int64_t chain_not_before_ns_ = 0;  // impatient drains leave a long unfinished chain alone until then
-  uint32_t unchecked_frames_ = 0;  // published ones in the last drain whose checksum was wrong
+  uint32_t unchecked_frames_ = 0;    // published ones in the last drain whose checksum was wrong
 };
 
 }  // namespace litefs

@@ -22,8 +22,7 @@ Status WalTail::look_at_anchor(TailInput& input) {
   if (!input.wal || input.wal->salts != anchor_.salts || anchor_.frame == 0) return {};
   uint8_t bytes[kWalFrameHeaderBytes];
   size_t n = TRY(wal_->read_at(input.wal->frame_offset(anchor_.frame), bytes));
-  if (n == sizeof bytes)
-    input.at_anchor = WalChecksum{load_be32(bytes + 16), load_be32(bytes + 20)};
+  if (n == sizeof bytes) input.at_anchor = WalChecksum{load_be32(bytes + 16), load_be32(bytes + 20)};
   if (input.at_anchor == anchor_.checksum) return {};
   // Has the WAL been truncated or begun anew between the two reads? Its header goes first.
   input.wal = TRY(read_wal_header());
@@ -71,8 +70,7 @@ Result<WalTail::Outcome> WalTail::deliver_chain(const WalAnchor& from, const Del
   }
   const int64_t now_ns = clock_.monotonic_ns();
   if (end.frame == 0) {
-    const bool is_long =
-        static_cast<uint64_t>(at - first) * header_.frame_bytes() > kLongChainBytes;
+    const bool is_long = static_cast<uint64_t>(at - first) * header_.frame_bytes() > kLongChainBytes;
     if (is_long) chain_not_before_ns_ = now_ns + kRestFactor * (now_ns - began_ns);
     return outcome;
   }

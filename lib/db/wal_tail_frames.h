@@ -14,11 +14,9 @@ class WalTail::Frames {
  public:
   static constexpr size_t kReadBytes = 256u << 10;
 
-  Frames(File& wal, const WalHeader& header, Bytes& buffer)
-      : wal_(wal), header_(header), buffer_(buffer) {
+  Frames(File& wal, const WalHeader& header, Bytes& buffer) : wal_(wal), header_(header), buffer_(buffer) {
     size_t frames = std::max<size_t>(1, kReadBytes / header.frame_bytes());
-    if (buffer_.size() < frames * header.frame_bytes())
-      buffer_.resize(frames * header.frame_bytes());
+    if (buffer_.size() < frames * header.frame_bytes()) buffer_.resize(frames * header.frame_bytes());
     capacity_ = static_cast<uint32_t>(buffer_.size() / header.frame_bytes());
   }
 
@@ -27,14 +25,12 @@ class WalTail::Frames {
   Result<std::optional<ByteView>> get(uint32_t frame, uint32_t last, uint32_t keep_from) {
     if (frame < first_ || frame >= first_ + count_) {
       uint32_t kept = 0;
-      if (frame == first_ + count_ && keep_from >= first_ && keep_from < frame &&
-          frame - keep_from <= capacity_ / 2) {
+      if (frame == first_ + count_ && keep_from >= first_ && keep_from < frame && frame - keep_from <= capacity_ / 2) {
         kept = frame - keep_from;
         std::memmove(buffer_.data(), at(keep_from), kept * header_.frame_bytes());
       }
       uint32_t want = std::min(capacity_ - kept, last - frame + 1);
-      MutableByteView out(buffer_.data() + kept * header_.frame_bytes(),
-                          want * header_.frame_bytes());
+      MutableByteView out(buffer_.data() + kept * header_.frame_bytes(), want * header_.frame_bytes());
       size_t got = TRY(wal_.read_at(header_.frame_offset(frame), out));
       first_ = frame - kept;
       count_ = kept + static_cast<uint32_t>(got / header_.frame_bytes());

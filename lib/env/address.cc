@@ -8,9 +8,7 @@ std::string HostPort::text() const {
 }
 
 Result<HostPort> parse_address(const std::string& text) {
-  auto invalid = [&text](const char* why) {
-    return Error(ErrorCode::kInvalid, "address '" + text + "': " + why);
-  };
+  auto invalid = [&text](const char* why) { return Error(ErrorCode::kInvalid, "address '" + text + "': " + why); };
   size_t colon = text.rfind(':');
   if (colon == std::string::npos) return invalid("the port is missing (write host:port or :port)");
   HostPort out;

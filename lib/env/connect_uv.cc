@@ -50,9 +50,7 @@ constexpr addrinfo tcp_hints() {
   return hints;
 }
 
-const sockaddr* as_sockaddr(const sockaddr_storage& address) {
-  return reinterpret_cast<const sockaddr*>(&address);
-}
+const sockaddr* as_sockaddr(const sockaddr_storage& address) { return reinterpret_cast<const sockaddr*>(&address); }
 
 sockaddr_storage any_address(const char* number, uint16_t port) {
   sockaddr_storage out{};
@@ -78,10 +76,7 @@ struct ListenHandle {
 
   void accept(int status) {
     if (status != 0) {
-      loop->log()
-          .warning("accepting a connection failed")
-          .kv("address", address)
-          .kv("error", uv_strerror(status));
+      loop->log().warning("accepting a connection failed").kv("address", address).kv("error", uv_strerror(status));
       return;
     }
     UvSocket* socket = new UvSocket(*loop, kind);
@@ -140,9 +135,8 @@ class UvListener final : public Listener {
 
  private:
   int listen() {
-    return uv_listen(&handle_->uv.stream, kBacklog, [](uv_stream_t* h, int status) {
-      static_cast<ListenHandle*>(h->data)->accept(status);
-    });
+    return uv_listen(&handle_->uv.stream, kBacklog,
+                     [](uv_stream_t* h, int status) { static_cast<ListenHandle*>(h->data)->accept(status); });
   }
 
   UvLoop& loop_;
@@ -176,8 +170,7 @@ class DialState : public std::enable_shared_from_this<DialState> {
       if (status != 0) self->last_ = uv_error(status, self->what_);
       if (self->done_) self->try_next();
     };
-    int code = uv_getaddrinfo(loop_.uv(), &resolve_, resolved, target.value().host.c_str(), nullptr,
-                              &hints);
+    int code = uv_getaddrinfo(loop_.uv(), &resolve_, resolved, target.value().host.c_str(), nullptr, &hints);
     if (code == 0) {
       resolving_ = true;
       return;
@@ -290,8 +283,7 @@ Status clear_stale_socket(const std::string& path) {
   struct stat info;
   if (::lstat(path.c_str(), &info) != 0) return {};
   if (!S_ISSOCK(info.st_mode)) {
-    return Error(ErrorCode::kExists,
-                 "listening on " + path + ": a file that is no socket is there");
+    return Error(ErrorCode::kExists, "listening on " + path + ": a file that is no socket is there");
   }
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -352,16 +344,14 @@ Result<std::unique_ptr<Listener>> UvLoop::listen_unix(const std::string& path, O
   return std::unique_ptr<Listener>(std::move(listener));
 }
 
-std::unique_ptr<Dial> UvLoop::connect(const std::string& address, int64_t deadline_ms,
-                                      OnConnected done) {
+std::unique_ptr<Dial> UvLoop::connect(const std::string& address, int64_t deadline_ms, OnConnected done) {
   CHECK(in_loop_thread());
   auto state = std::make_shared<DialState>(*this, "connecting to " + address, std::move(done));
   state->begin_tcp(address, deadline_ms);
   return std::make_unique<UvDial>(std::move(state));
 }
 
-std::unique_ptr<Dial> UvLoop::connect_unix(const std::string& path, int64_t deadline_ms,
-                                           OnConnected done) {
+std::unique_ptr<Dial> UvLoop::connect_unix(const std::string& path, int64_t deadline_ms, OnConnected done) {
   CHECK(in_loop_thread());
   auto state = std::make_shared<DialState>(*this, "connecting to " + path, std::move(done));
   state->begin_unix(path, deadline_ms);

@@ -36,8 +36,9 @@ Status DeadMounts::parse(const std::string& text) {
     int used = 0;
     const int found = std::sscanf(line.c_str(), "%u:%u%n", &major_number, &minor_number, &used);
     if (found != 2 || static_cast<size_t>(used) != line.size()) {
-      return Error(ErrorCode::kCorrupt, path_ + ": '" + line + "' is no device; remove the file when no application has "
-                                                               "files open of an earlier mount");
+      return Error(ErrorCode::kCorrupt, path_ + ": '" + line +
+                                            "' is no device; remove the file when no application has "
+                                            "files open of an earlier mount");
     }
     devices_.push_back(makedev(major_number, minor_number));
   }

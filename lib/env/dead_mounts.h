@@ -1,11 +1,11 @@
 // Who still has files open of this node's earlier mounts.
 //
 // A connection of before goes on reading what the kernel has cached of a dead mount's file, with locks that nobody else
-// sees, while it finds the files that it opens by name (a journal, say) in the mount that took the dead one's place. So a
-// database is not for others before nobody has its files open there.
+// sees, while it finds the files that it opens by name (a journal, say) in the mount that took the dead one's place. So
+// a database is not for others before nobody has its files open there.
 //
-// The devices of this boot's mounts stand in a file: "BOOT-ID", then "MAJOR:MINOR", one a line, replaced atomically. One
-// of which nobody has a file open is forgotten. Thread rule: any thread.
+// The devices of this boot's mounts stand in a file: "BOOT-ID", then "MAJOR:MINOR", one a line, replaced atomically.
+// One of which nobody has a file open is forgotten. Thread rule: any thread.
 #pragma once
 
 #include <cstdint>
@@ -41,8 +41,8 @@ class DeadMounts {
   const std::string path_;
   Mutex mutex_;
   std::vector<uint64_t> devices_ GUARDED_BY(mutex_);  // dead, and somebody has files open there
-  std::vector<OpenFile> open_ GUARDED_BY(mutex_);  // found by the last scan
-  int64_t scanned_ns_ GUARDED_BY(mutex_) = 0;      // 0: never
+  std::vector<OpenFile> open_ GUARDED_BY(mutex_);     // found by the last scan
+  int64_t scanned_ns_ GUARDED_BY(mutex_) = 0;         // 0: never
 };
 
 }  // namespace litefs

@@ -53,8 +53,8 @@ class File {
   // of a full file system raises SIGBUS. Bytes that are there stay; what was beyond the end is zero. On an error the
   // file has the size that it had. Nobody else may write the range meanwhile.
   virtual Status allocate(uint64_t offset_bytes, uint64_t size_bytes) = 0;
-  // Makes this file's content that of `source`, sharing its blocks (FICLONE). kUnsupported where the file system cannot,
-  // or both are not on the same one; then nothing has changed.
+  // Makes this file's content that of `source`, sharing its blocks (FICLONE). kUnsupported where the file system
+  // cannot, or both are not on the same one; then nothing has changed.
   virtual Status clone_from(File& source) = 0;
   // fdatasync: contents and size reach the device.
   virtual Status sync() = 0;

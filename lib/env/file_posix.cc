@@ -68,8 +68,7 @@ FileInfo to_info(const struct stat& st) {
 
 class PosixMapping final : public Mapping {
  public:
-  PosixMapping(void* data, size_t size, std::string path)
-      : data_(data), size_(size), path_(std::move(path)) {}
+  PosixMapping(void* data, size_t size, std::string path) : data_(data), size_(size), path_(std::move(path)) {}
   PosixMapping(const PosixMapping&) = delete;
   PosixMapping& operator=(const PosixMapping&) = delete;
   ~PosixMapping() override { munmap(data_, size_); }
@@ -97,9 +96,8 @@ class PosixFile final : public File {
   Result<size_t> read_at(uint64_t offset_bytes, MutableByteView out) override {
     size_t done = 0;
     while (done < out.size()) {
-      ssize_t n = retry_on_signal([&] {
-        return pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset_bytes + done));
-      });
+      ssize_t n = retry_on_signal(
+          [&] { return pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset_bytes + done)); });
       if (n < 0) return errno_error(errno, "read " + path_);
       if (n == 0) break;
       done += static_cast<size_t>(n);
@@ -110,10 +108,8 @@ class PosixFile final : public File {
   Status write_at(uint64_t offset_bytes, ByteView data) override {
     size_t done = 0;
     while (done < data.size()) {
-      ssize_t n = retry_on_signal([&] {
-        return pwrite(fd_, data.data() + done, data.size() - done,
-                      static_cast<off_t>(offset_bytes + done));
-      });
+      ssize_t n = retry_on_signal(
+          [&] { return pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset_bytes + done)); });
       if (n < 0) return errno_error(errno, "write " + path_);
       done += static_cast<size_t>(n);
     }
@@ -130,9 +126,8 @@ class PosixFile final : public File {
   Status allocate(uint64_t offset_bytes, uint64_t size_bytes) override {
     const uint64_t size_before = TRY(info()).size_bytes;
     Status allocated;
-    if (retry_on_signal([&] {
-          return fallocate(fd_, 0, static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
-        }) != 0) {
+    if (retry_on_signal(
+            [&] { return fallocate(fd_, 0, static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes)); }) != 0) {
       const bool cannot = errno == EOPNOTSUPP || errno == ENOSYS;
       allocated = cannot ? rewrite(offset_bytes, size_bytes) : Status(errno_error(errno, "make room in " + path_));
     }
@@ -198,7 +193,8 @@ class PosixFile final : public File {
     constexpr size_t kPieceBytes = 1 << 16;
     Bytes piece(kPieceBytes);
     for (uint64_t done = 0; done < size_bytes;) {
-      MutableByteView bytes = MutableByteView(piece).first(static_cast<size_t>(std::min<uint64_t>(kPieceBytes, size_bytes - done)));
+      MutableByteView bytes =
+          MutableByteView(piece).first(static_cast<size_t>(std::min<uint64_t>(kPieceBytes, size_bytes - done)));
       const size_t there = TRY(read_at(offset_bytes + done, bytes));
       std::memset(bytes.data() + there, 0, bytes.size() - there);
       TRY(write_at(offset_bytes + done, bytes));
@@ -289,8 +285,7 @@ std::unique_ptr<FileSystem> posix_file_system() { return std::make_unique<PosixF
 Status File::read_exactly(uint64_t offset_bytes, MutableByteView out) {
   size_t n = TRY(read_at(offset_bytes, out));
   if (n != out.size()) {
-    return Error(ErrorCode::kCorrupt, path() + " ends before byte " +
-                                          std::to_string(offset_bytes + out.size()));
+    return Error(ErrorCode::kCorrupt, path() + " ends before byte " + std::to_string(offset_bytes + out.size()));
   }
   return {};
 }

@@ -71,18 +71,14 @@ class EventLoop {
   // Listens on "host:port" or ":port" (all addresses, IPv6 and IPv4); port 0 takes any free one. A
   // name is resolved at once, waiting for the resolver. kBusy: the port is taken; kInvalid: the
   // address is malformed or not this machine's.
-  virtual Result<std::unique_ptr<Listener>> listen(const std::string& address,
-                                                   OnAccept on_accept) = 0;
+  virtual Result<std::unique_ptr<Listener>> listen(const std::string& address, OnAccept on_accept) = 0;
   // Tries every address of the host in turn until `deadline_ms` from now have passed.
-  virtual std::unique_ptr<Dial> connect(const std::string& address, int64_t deadline_ms,
-                                        OnConnected done) = 0;
+  virtual std::unique_ptr<Dial> connect(const std::string& address, int64_t deadline_ms, OnConnected done) = 0;
 
   // A unix-domain socket that only this user may use (mode 0600). A dead process's leftover is
   // replaced; kBusy: somebody listens there. The path is removed with the listener.
-  virtual Result<std::unique_ptr<Listener>> listen_unix(const std::string& path,
-                                                        OnAccept on_accept) = 0;
-  virtual std::unique_ptr<Dial> connect_unix(const std::string& path, int64_t deadline_ms,
-                                             OnConnected done) = 0;
+  virtual Result<std::unique_ptr<Listener>> listen_unix(const std::string& path, OnAccept on_accept) = 0;
+  virtual std::unique_ptr<Dial> connect_unix(const std::string& path, int64_t deadline_ms, OnConnected done) = 0;
 };
 
 // The real one, over libuv.

@@ -81,10 +81,9 @@ class UvTimer final : public Timer {
     // uv_timer_start counts from the loop's cached time, which is old before the first run().
     uv_update_time(loop_.uv());
     auto fire = [](uv_timer_t* t) { static_cast<TimerHandle*>(t->data)->fn(); };
-    CHECK_EQ(
-        uv_timer_start(&handle_->uv, fire, static_cast<uint64_t>(std::max<int64_t>(after_ms, 0)),
-                       static_cast<uint64_t>(std::max<int64_t>(repeat_ms, 0))),
-        0);
+    CHECK_EQ(uv_timer_start(&handle_->uv, fire, static_cast<uint64_t>(std::max<int64_t>(after_ms, 0)),
+                            static_cast<uint64_t>(std::max<int64_t>(repeat_ms, 0))),
+             0);
   }
   void stop() override {
     CHECK(loop_.in_loop_thread());
@@ -100,14 +99,11 @@ class UvTimer final : public Timer {
 
 UvLoop::UvLoop(const Log& log) : log_(log) {
   CHECK_EQ(uv_loop_init(&loop_), 0);
-  CHECK_EQ(uv_async_init(&loop_, &wake_,
-                         [](uv_async_t* h) { static_cast<UvLoop*>(h->data)->run_posted(); }),
-           0);
+  CHECK_EQ(uv_async_init(&loop_, &wake_, [](uv_async_t* h) { static_cast<UvLoop*>(h->data)->run_posted(); }), 0);
   wake_.data = this;
   uv_prepare_init(&loop_, &before_poll_);
   before_poll_.data = this;
-  uv_prepare_start(&before_poll_,
-                   [](uv_prepare_t* h) { static_cast<UvLoop*>(h->data)->end_turn(); });
+  uv_prepare_start(&before_poll_, [](uv_prepare_t* h) { static_cast<UvLoop*>(h->data)->end_turn(); });
   uv_check_init(&loop_, &after_poll_);
   after_poll_.data = this;
   uv_check_start(&after_poll_, [](uv_check_t* h) { static_cast<UvLoop*>(h->data)->end_turn(); });

@@ -38,12 +38,9 @@ class UvLoop final : public EventLoop {
   int64_t now_ms() const override { return static_cast<int64_t>(uv_now(&loop_)); }
   std::unique_ptr<Timer> timer(std::function<void()> fn) override;
   Result<std::unique_ptr<Listener>> listen(const std::string& address, OnAccept on_accept) override;
-  std::unique_ptr<Dial> connect(const std::string& address, int64_t deadline_ms,
-                                OnConnected done) override;
-  Result<std::unique_ptr<Listener>> listen_unix(const std::string& path,
-                                                OnAccept on_accept) override;
-  std::unique_ptr<Dial> connect_unix(const std::string& path, int64_t deadline_ms,
-                                     OnConnected done) override;
+  std::unique_ptr<Dial> connect(const std::string& address, int64_t deadline_ms, OnConnected done) override;
+  Result<std::unique_ptr<Listener>> listen_unix(const std::string& path, OnAccept on_accept) override;
+  std::unique_ptr<Dial> connect_unix(const std::string& path, int64_t deadline_ms, OnConnected done) override;
 
   uv_loop_t* uv() { return &loop_; }
   const Log& log() const { return log_; }

@@ -38,7 +38,8 @@ bool is_on_dead_device(const std::string& link, const std::vector<uint64_t>& dev
   file.device = makedev(info.stx_dev_major, info.stx_dev_minor);
   if (std::find(devices.begin(), devices.end(), file.device) == devices.end()) return false;
   file.path.assign(target, static_cast<size_t>(n));
-  // The number may be a living mount's by now. Past the kernel's cache, which goes on answering for a dead mount's files.
+  // The number may be a living mount's by now. Past the kernel's cache, which goes on answering for a dead mount's
+  // files.
   return statx(AT_FDCWD, link.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) != 0 && errno == ENOTCONN;
 }
 

@@ -1,4 +1,5 @@
-// This process's limits, and who has files open: those of a mount whose daemon is gone, or any. Thread rule: any thread.
+// This process's limits, and who has files open: those of a mount whose daemon is gone, or any. Thread rule: any
+// thread.
 #pragma once
 
 #include <sys/resource.h>
@@ -30,8 +31,8 @@ struct OpenFile {
   uint64_t device = 0;
 };
 
-// The files that processes have open on these devices (as stat has them), where they are dead mounts' devices: asking for
-// the file's attributes answers ENOTCONN. Processes that this user may not look at are left out.
+// The files that processes have open on these devices (as stat has them), where they are dead mounts' devices: asking
+// for the file's attributes answers ENOTCONN. Processes that this user may not look at are left out.
 std::vector<OpenFile> open_on_dead_devices(const std::vector<uint64_t>& devices);
 
 // Other processes that have one of these files open, by whatever path. Processes that this user may not look at are

@@ -24,8 +24,7 @@ std::string peer_text(const uv_tcp_t* tcp) {
 // What the user owns. Once the socket is closing, socket_ is null and the object only remembers.
 class UvStream final : public Stream {
  public:
-  UvStream(UvSocket* socket, std::string peer)
-      : loop_(socket->loop()), socket_(socket), peer_(std::move(peer)) {
+  UvStream(UvSocket* socket, std::string peer) : loop_(socket->loop()), socket_(socket), peer_(std::move(peer)) {
     loop_.count_object(1);
   }
   ~UvStream() override {
@@ -71,9 +70,7 @@ class UvStream final : public Stream {
   bool is_open() const override { return socket_ && !socket_->finishing_; }
   const std::string& peer() const override { return peer_; }
   uint64_t bytes_read() const override { return socket_ ? socket_->bytes_read_ : bytes_read_; }
-  uint64_t bytes_written() const override {
-    return socket_ ? socket_->bytes_written_ : bytes_written_;
-  }
+  uint64_t bytes_written() const override { return socket_ ? socket_->bytes_written_ : bytes_written_; }
 
   void let_go() {
     bytes_read_ = socket_->bytes_read_;
@@ -255,8 +252,8 @@ Status UvSocket::flush() {
       if (count == kWriteVectorMax || bytes >= kWriteBytesMax) break;
       ByteView rest = chunk.rest();
       rest = rest.first(std::min(rest.size(), kWriteBytesMax - bytes));
-      bufs[count++] = uv_buf_init(reinterpret_cast<char*>(const_cast<uint8_t*>(rest.data())),
-                                  static_cast<unsigned>(rest.size()));
+      bufs[count++] =
+          uv_buf_init(reinterpret_cast<char*>(const_cast<uint8_t*>(rest.data())), static_cast<unsigned>(rest.size()));
       bytes += rest.size();
     }
     int taken = uv_try_write(stream(), bufs, count);
@@ -273,9 +270,8 @@ Status UvSocket::flush() {
 
 Status UvSocket::submit(const uv_buf_t* bufs, unsigned count, size_t bytes) {
   in_flight_bytes_ = bytes;
-  int code = uv_write(&write_request_, stream(), bufs, count, [](uv_write_t* r, int status) {
-    static_cast<UvSocket*>(r->data)->written(status);
-  });
+  int code = uv_write(&write_request_, stream(), bufs, count,
+                      [](uv_write_t* r, int status) { static_cast<UvSocket*>(r->data)->written(status); });
   if (code != 0) return uv_error(code, "writing to the peer");
   return {};
 }
@@ -300,8 +296,7 @@ void UvSocket::consume(size_t bytes) {
     front.done += n;
     bytes -= n;
     if (!front.rest().empty()) continue;
-    if (!front.owner && front.copied.capacity() == kCopiedChunkBytes)
-      spare_ = std::move(front.copied);
+    if (!front.owner && front.copied.capacity() == kCopiedChunkBytes) spare_ = std::move(front.copied);
     queue_.pop_front();
   }
 }

@@ -46,9 +46,7 @@ class Exchange {
   }
 
   // From here on nothing has to come for timeout_ms.
-  void restart_deadline() {
-    deadline_ = SteadyClock::now() + std::chrono::milliseconds(exchange_.timeout_ms);
-  }
+  void restart_deadline() { deadline_ = SteadyClock::now() + std::chrono::milliseconds(exchange_.timeout_ms); }
 
  private:
   Error failed(int error, const char* verb) const {
@@ -84,10 +82,14 @@ class Exchange {
     std::string_view rest = exchange_.request;
     while (!rest.empty()) {
       ssize_t n = send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
-      if (n >= 0) rest.remove_prefix(static_cast<size_t>(n));
-      else if (errno == EAGAIN) TRY(wait_for(POLLOUT));
-      else if (errno == EPIPE) return {};  // closed already: what it sent before can be read
-      else if (errno != EINTR) return failed(errno, "write to");
+      if (n >= 0)
+        rest.remove_prefix(static_cast<size_t>(n));
+      else if (errno == EAGAIN)
+        TRY(wait_for(POLLOUT));
+      else if (errno == EPIPE)
+        return {};  // closed already: what it sent before can be read
+      else if (errno != EINTR)
+        return failed(errno, "write to");
     }
     if (shutdown(socket_.get(), SHUT_WR) != 0 && errno != ENOTCONN) return failed(errno, "write to");
     return {};
@@ -121,8 +123,8 @@ class Exchange {
   }
 
   Error timed_out() const {
-    return Error(ErrorCode::kTimedOut, "no answer from " + exchange_.path + " within " +
-                                           std::to_string(exchange_.timeout_ms) + " ms");
+    return Error(ErrorCode::kTimedOut,
+                 "no answer from " + exchange_.path + " within " + std::to_string(exchange_.timeout_ms) + " ms");
   }
 
   static constexpr int kRetryMs = 10;

@@ -21,8 +21,9 @@ struct UnixExchange {
   int timeout_ms = 0;
 };
 
-// What the other side sends until it closes; empty when it closes without a word. kNotFound: no such socket, or nobody listens on it (a socket file
-// outlives a killed process); kTimedOut; kNoSpace: the reply is longer than allowed; kReadOnly: no permission.
+// What the other side sends until it closes; empty when it closes without a word. kNotFound: no such socket, or nobody
+// listens on it (a socket file outlives a killed process); kTimedOut; kNoSpace: the reply is longer than allowed;
+// kReadOnly: no permission.
 Result<std::string> unix_exchange(const UnixExchange& exchange);
 
 // The same for an answer of any length, handed over as it comes; an error of `take` ends it. timeout_ms bounds each

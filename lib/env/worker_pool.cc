@@ -6,9 +6,7 @@
 
 namespace litefs {
 
-void name_thread(const std::string& name) {
-  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-}
+void name_thread(const std::string& name) { pthread_setname_np(pthread_self(), name.substr(0, 15).c_str()); }
 
 WorkerPool::WorkerPool(std::string name, size_t threads) : name_(std::move(name)) {
   for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this, i] { run(i); });

@@ -39,9 +39,7 @@ class WorkerPool {
 
 class Strand : public std::enable_shared_from_this<Strand> {
  public:
-  static std::shared_ptr<Strand> create(WorkerPool& pool) {
-    return std::shared_ptr<Strand>(new Strand(pool));
-  }
+  static std::shared_ptr<Strand> create(WorkerPool& pool) { return std::shared_ptr<Strand>(new Strand(pool)); }
 
   void post(std::function<void()> job);
   // Jobs waiting or running.

@@ -18,10 +18,8 @@ struct ExportSession::Work {
 ExportSession::ExportSession(const FeedThreads& threads, std::unique_ptr<Stream> stream)
     : threads_(threads), stream_(std::move(stream)) {}
 
-std::shared_ptr<ExportSession> ExportSession::start(const FeedThreads& threads,
-                                                    std::unique_ptr<Stream> stream,
-                                                    std::shared_ptr<Database> database,
-                                                    uint64_t hold) {
+std::shared_ptr<ExportSession> ExportSession::start(const FeedThreads& threads, std::unique_ptr<Stream> stream,
+                                                    std::shared_ptr<Database> database, uint64_t hold) {
   std::shared_ptr<ExportSession> session(new ExportSession(threads, std::move(stream)));
   session->work_ = std::make_shared<Work>();
   session->work_->database = std::move(database);

@@ -21,8 +21,7 @@ class ExportSession : public std::enable_shared_from_this<ExportSession> {
   static constexpr int64_t kRetryMaxMs = 60'000;
 
   // Takes the stream over; `hold` as ExportSource's.
-  static std::shared_ptr<ExportSession> start(const FeedThreads& threads,
-                                              std::unique_ptr<Stream> stream,
+  static std::shared_ptr<ExportSession> start(const FeedThreads& threads, std::unique_ptr<Stream> stream,
                                               std::shared_ptr<Database> database, uint64_t hold);
   // Everything has been sent, or the program has gone.
   bool ended() const { return !stream_->is_open(); }

@@ -35,9 +35,7 @@ Result<Position> read_position(ByteReader& r) {
 class FileRecord final : public RecordSource {
  public:
   FileRecord(File& file, uint64_t size_bytes) : file_(file), size_bytes_(size_bytes) {}
-  Status read(uint64_t offset_bytes, MutableByteView out) override {
-    return file_.read_exactly(offset_bytes, out);
-  }
+  Status read(uint64_t offset_bytes, MutableByteView out) override { return file_.read_exactly(offset_bytes, out); }
   uint64_t size_bytes() const override { return size_bytes_; }
 
  private:
@@ -49,8 +47,7 @@ class FileRecord final : public RecordSource {
 
 // ---- the node's side ----
 
-Result<std::unique_ptr<ExportSource>> ExportSource::open(std::shared_ptr<Database> database,
-                                                         uint64_t hold) {
+Result<std::unique_ptr<ExportSource>> ExportSource::open(std::shared_ptr<Database> database, uint64_t hold) {
   // What was committed before this request belongs to the copy (on a replica this does nothing).
   TRY(database->drain(false));
   std::unique_ptr<ExportSource> source(new ExportSource(std::move(database), hold));
@@ -131,8 +128,7 @@ Status ExportSource::add_record_piece(Bytes& out) {
     offset_bytes_ = 0;
   }
   const LogEntryInfo& info = cursor_->info();
-  Bytes piece(
-      static_cast<size_t>(std::min<uint64_t>(kPieceBytes, info.record_bytes - offset_bytes_)));
+  Bytes piece(static_cast<size_t>(std::min<uint64_t>(kPieceBytes, info.record_bytes - offset_bytes_)));
   TRY(cursor_->record().read(offset_bytes_, piece));
   add_frame(out, 'R', piece);
   offset_bytes_ += piece.size();
@@ -158,8 +154,7 @@ Status ExportReceiver::take(ByteView bytes) {
   while (pending_.size() - at >= kFrameHeadBytes) {
     const uint32_t length = load_le32(pending_.data() + at + 1);
     if (length > kExportFrameBytesMax) {
-      return Error(ErrorCode::kCorrupt,
-                   "export stream: a frame of " + std::to_string(length) + " bytes");
+      return Error(ErrorCode::kCorrupt, "export stream: a frame of " + std::to_string(length) + " bytes");
     }
     if (pending_.size() - at - kFrameHeadBytes < length) break;
     ByteView payload(pending_.data() + at + kFrameHeadBytes, length);
@@ -189,8 +184,7 @@ Status ExportReceiver::take_frame(uint8_t type, ByteView payload) {
     case 'R': return take_record_piece(payload);
     case 'E': return apply_record();
     case 'Z': ended_ = true; return {};
-    default:
-      return Error(ErrorCode::kCorrupt, "export stream: unknown frame " + std::to_string(type));
+    default: return Error(ErrorCode::kCorrupt, "export stream: unknown frame " + std::to_string(type));
   }
 }
 
@@ -230,8 +224,7 @@ Status ExportReceiver::finish() {
     return Error(ErrorCode::kUnavailable, "the node ended the copy before it was complete");
   }
   if (!TRY(load_->complete()) || load_->size_pages() == 0) {
-    return Error(ErrorCode::kCorrupt,
-                 "export stream: it ends before the state that it is to become");
+    return Error(ErrorCode::kCorrupt, "export stream: it ends before the state that it is to become");
   }
   Bytes page(load_->page_size());
   TRY(load_->read_page(1, page));

@@ -40,8 +40,7 @@ class ExportSource {
  public:
   // `hold` keeps the log's records for this copy, by a key that nobody else uses. kNotFound: the
   // database has no content.
-  static Result<std::unique_ptr<ExportSource>> open(std::shared_ptr<Database> database,
-                                                    uint64_t hold);
+  static Result<std::unique_ptr<ExportSource>> open(std::shared_ptr<Database> database, uint64_t hold);
   ~ExportSource();
   ExportSource(const ExportSource&) = delete;
   ExportSource& operator=(const ExportSource&) = delete;
@@ -54,8 +53,7 @@ class ExportSource {
 
  private:
   enum class Phase { kHead, kPages, kRecords, kEnd, kDone };
-  ExportSource(std::shared_ptr<Database> database, uint64_t hold)
-      : database_(std::move(database)), hold_(hold) {}
+  ExportSource(std::shared_ptr<Database> database, uint64_t hold) : database_(std::move(database)), hold_(hold) {}
   Bytes head();
   Status add_pages(Bytes& out);
   Status add_target(Bytes& out);

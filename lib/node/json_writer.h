@@ -40,8 +40,10 @@ class JsonWriter {
   JsonWriter& value(const char* text) { return value(std::string_view(text)); }
   JsonWriter& value(std::integral auto number) {
     separate();
-    if constexpr (std::same_as<decltype(number), bool>) out_ += number ? "true" : "false";
-    else out_ += std::to_string(number);
+    if constexpr (std::same_as<decltype(number), bool>)
+      out_ += number ? "true" : "false";
+    else
+      out_ += std::to_string(number);
     return *this;
   }
   JsonWriter& null() {
@@ -104,9 +106,12 @@ class JsonWriter {
         out_ += text.substr(at, n);
         at += n;
       } else {
-        if (c == '"' || c == '\\') (out_ += '\\') += static_cast<char>(c);
-        else if (c == '\n') out_ += "\\n";
-        else ((out_ += "\\u00") += kHex[c >> 4]) += kHex[c & 15];
+        if (c == '"' || c == '\\')
+          (out_ += '\\') += static_cast<char>(c);
+        else if (c == '\n')
+          out_ += "\\n";
+        else
+          ((out_ += "\\u00") += kHex[c >> 4]) += kHex[c & 15];
         ++at;
       }
     }
@@ -124,14 +129,14 @@ class JsonWriter {
       if ((byte(i) & 0xc0) != 0x80) return 0;
     }
     // Overlong forms, surrogates, beyond U+10FFFF.
-    bool bad = (c == 0xe0 && byte(1) < 0xa0) || (c == 0xed && byte(1) > 0x9f) ||
-               (c == 0xf0 && byte(1) < 0x90) || (c == 0xf4 && byte(1) > 0x8f);
+    bool bad = (c == 0xe0 && byte(1) < 0xa0) || (c == 0xed && byte(1) > 0x9f) || (c == 0xf0 && byte(1) < 0x90) ||
+               (c == 0xf4 && byte(1) > 0x8f);
     return bad ? 0 : n;
   }
 
   std::string out_;
   int depth_ = 0;
-  bool empty_ = true;       // the innermost object or array has no member yet
+  bool empty_ = true;  // the innermost object or array has no member yet
   bool after_key_ = false;
 };
 

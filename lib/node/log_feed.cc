@@ -80,8 +80,7 @@ class WorkerLogFeed final : public LogFeed {
 
 // A whole copy, or the difference to what the other side has.
 struct SnapshotReader {
-  explicit SnapshotReader(std::shared_ptr<Database> of)
-      : database(std::move(of)), copier(database) {}
+  explicit SnapshotReader(std::shared_ptr<Database> of) : database(std::move(of)), copier(database) {}
 
   std::shared_ptr<Database> database;
   PageCopier copier;
@@ -147,8 +146,10 @@ Result<std::shared_ptr<LogReader>> open_reader(Database& database, DatabaseId id
   if (!cursor.ok()) {
     if (cursor.error().code() != ErrorCode::kNotFound || nothing) return cursor.error();
     // Neither in the log nor known to have been: perhaps another history.
-    return TRY(database.was_at(position)) ? cursor.error()
-                  : Error(ErrorCode::kDiverged, "its position " + position_text(position) + " is not known to have been this database's");
+    return TRY(database.was_at(position))
+               ? cursor.error()
+               : Error(ErrorCode::kDiverged,
+                       "its position " + position_text(position) + " is not known to have been this database's");
   }
   auto reader = std::make_shared<LogReader>();
   reader->cursor = std::move(cursor).value();

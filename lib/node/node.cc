@@ -29,8 +29,14 @@ auto take_within(std::chrono::milliseconds time_max, Take take) -> decltype(take
 }  // namespace
 
 DatabaseEnvironment Node::database_environment(Node& node) {
-  DatabaseEnvironment environment{node.env_.files,    node.env_.clock,          node.env_.random, node.env_.log,
-                                  node.options_.data_dir, node.node_file_->node(), node,             node};
+  DatabaseEnvironment environment{node.env_.files,
+                                  node.env_.clock,
+                                  node.env_.random,
+                                  node.env_.log,
+                                  node.options_.data_dir,
+                                  node.node_file_->node(),
+                                  node,
+                                  node};
   environment.left_over = [&mounts = *node.dead_mounts_](const std::vector<std::string>& names) {
     return mounts.holders(names);
   };
@@ -41,9 +47,8 @@ DatabaseEnvironment Node::database_environment(Node& node) {
 
 Result<std::unique_ptr<Node>> Node::create(const NodeEnvironment& environment, const Options& options,
                                            std::chrono::milliseconds predecessor_max) {
-  std::unique_ptr<NodeFile> node_file = TRY(take_within(predecessor_max, [&] {
-    return NodeFile::open(environment.files, options.data_dir, environment.random);
-  }));
+  std::unique_ptr<NodeFile> node_file = TRY(take_within(
+      predecessor_max, [&] { return NodeFile::open(environment.files, options.data_dir, environment.random); }));
   if (options.candidate) {
     // The epoch of this run is stored before anything can be written in it.
     const Epoch next{node_file->epoch().value + 1};
@@ -124,7 +129,9 @@ Status Node::open_databases() {
     Status started = start_database(*database);
     if (started.ok()) continue;
     if (started.error().code() == ErrorCode::kBusy) {
-      env_.log.warning("database waits for processes of before").kv("database", database->name()).error(started.error());
+      env_.log.warning("database waits for processes of before")
+          .kv("database", database->name())
+          .error(started.error());
     } else if (database->info().state != DatabaseState::kStopped) {
       database->stop_for(started.error());
     }
@@ -275,7 +282,8 @@ void Node::stop() {
 void Node::committed(const std::string& name, CapturedBatch batch) {
   std::shared_ptr<Database> database = store_.find(name);
   DatabaseId id = database ? database->id() : DatabaseId{};
-  loop_->post([this, name, id, commits = PrimaryRole::batch_of(std::move(batch))] { server_->committed(name, id, commits); });
+  loop_->post(
+      [this, name, id, commits = PrimaryRole::batch_of(std::move(batch))] { server_->committed(name, id, commits); });
 }
 
 void Node::changed(const std::string& name) {
@@ -346,7 +354,8 @@ NodeStatus Node::status_on_loop() {
   }
   for (const std::shared_ptr<Database>& database : store_.all()) {
     DatabaseInfo info = database->info();
-    if (info.size_pages == 0 && info.state != DatabaseState::kLoading && info.state != DatabaseState::kStopped) continue;
+    if (info.size_pages == 0 && info.state != DatabaseState::kLoading && info.state != DatabaseState::kStopped)
+      continue;
     DatabaseStatus out;
     out.name = info.name;
     out.id = info.id;

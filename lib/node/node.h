@@ -6,8 +6,8 @@
 // recovers, then the front end opens its door (set_front_end), serve() begins to replicate. Until then status says
 // "starting".
 //
-// Thread rule: create, open_databases, set_front_end, serve and stop by the owner's thread, in this order; the rest by any
-// thread.
+// Thread rule: create, open_databases, set_front_end, serve and stop by the owner's thread, in this order; the rest by
+// any thread.
 #pragma once
 
 #include <atomic>
@@ -87,7 +87,9 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   void follow_tail(std::shared_ptr<Database> database) { poller_->touch(std::move(database)); }
 
   // A mount of this node's databases is about to be put where applications find it.
-  Status mounting(uint64_t device) { return dead_mounts_->add(device); }
+  Status mounting(uint64_t device) {
+    return reserve_.lend([&] { return dead_mounts_->add(device); });
+  }
 
   // The primary's host name as this node knows it; empty on the primary and while unknown.
   std::string primary_host_name();

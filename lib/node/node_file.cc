@@ -7,10 +7,9 @@ namespace {
 constexpr size_t kNodeFileBytesMax = 4096;
 // Of parse()'s 18 digits: a node that was told of more could not start again. One is left for each start.
 constexpr uint64_t kEpochMax = 99'999'999'999'999'999;
-}
+}  // namespace
 
-Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::string& data_dir,
-                                                 Random& random) {
+Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::string& data_dir, Random& random) {
   TRY(files.make_directories(data_dir));
   auto node = std::unique_ptr<NodeFile>(new NodeFile(files, data_dir));
   node->lock_ = TRY(files.open(data_dir + "/lock", OpenMode::kCreate));
@@ -46,7 +45,8 @@ Result<NodeFile::Identity> NodeFile::parse(const std::string& text, const std::s
     } else if (key == "cluster") {
       identity.cluster = TRY(parse_hex16(value));
     } else if (key == "epoch") {
-      if (value.find_first_not_of("0123456789") != std::string::npos || value.size() > 18) return corrupt("epoch '" + value + "'");
+      if (value.find_first_not_of("0123456789") != std::string::npos || value.size() > 18)
+        return corrupt("epoch '" + value + "'");
       identity.epoch.value = std::stoull(value);
     }
   }

@@ -1,7 +1,7 @@
 // DATA/lock and DATA/node: that one process runs the node, and who the node is.
 //
-// DATA/node is text, one "key value" a line, replaced atomically: "litefs-node 1", node, cluster (16 hex digits; cluster 0:
-// it has joined none yet) and epoch (decimal: the highest seen or promised). Thread rule: any thread.
+// DATA/node is text, one "key value" a line, replaced atomically: "litefs-node 1", node, cluster (16 hex digits;
+// cluster 0: it has joined none yet) and epoch (decimal: the highest seen or promised). Thread rule: any thread.
 #pragma once
 
 #include <memory>

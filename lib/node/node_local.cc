@@ -44,8 +44,7 @@ void Node::answer_local(Stream* client, const std::string& line) {
   } else if (std::shared_ptr<Database> database = store_.find(request.value().argument)) {
     return start_export(client, std::move(database));
   } else {
-    reply = local_error(
-        Error(ErrorCode::kNotFound, "there is no database '" + request.value().argument + "'"));
+    reply = local_error(Error(ErrorCode::kNotFound, "there is no database '" + request.value().argument + "'"));
   }
   client->write(as_bytes(reply));
   client->finish();
@@ -56,20 +55,17 @@ Status Node::may_import(const std::string& name) {
   if (!is_primary()) {
     std::string host = primary_host_name();
     return Error(ErrorCode::kReadOnly, "this node is a replica; import on the primary, " +
-                                           (host.empty() ? "" : host + " ") + "(http://" +
-                                           options_.primary.text() + ")");
+                                           (host.empty() ? "" : host + " ") + "(http://" + options_.primary.text() +
+                                           ")");
   }
   if (store_.is_foreign(name)) {
-    return Error(ErrorCode::kExists,
-                 options_.data_dir + "/db/" + name + " is no SQLite database and in the way");
+    return Error(ErrorCode::kExists, options_.data_dir + "/db/" + name + " is no SQLite database and in the way");
   }
   std::shared_ptr<Database> database = store_.find(name);
   if (!database) return {};
   DatabaseInfo info = database->info();
   // One that does not exist yet, or was deleted, is opened by its creation.
-  if (info.state == DatabaseState::kReady ||
-      (info.state == DatabaseState::kOpening && info.size_pages == 0))
-    return {};
+  if (info.state == DatabaseState::kReady || (info.state == DatabaseState::kOpening && info.size_pages == 0)) return {};
   return Error(ErrorCode::kBusy, "'" + name + "' is " + database_state_name(info.state) +
                                      (info.detail.empty() ? "" : ": " + info.detail));
 }
@@ -87,8 +83,7 @@ void Node::start_export(Stream* client, std::shared_ptr<Database> database) {
   }
   // Sessions with replicas count their holds from 1.
   const uint64_t hold = ~next_export_++;
-  exports_.push_back(ExportSession::start(FeedThreads{*loop_, workers_}, std::move(stream),
-                                          std::move(database), hold));
+  exports_.push_back(ExportSession::start(FeedThreads{*loop_, workers_}, std::move(stream), std::move(database), hold));
 }
 
 }  // namespace litefs

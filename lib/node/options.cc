@@ -41,8 +41,7 @@ constexpr FixedSwitch kFixedSwitches[] = {
 
 class Reader {
  public:
-  Reader(const std::string& file_name, const OptionsContext& context)
-      : file_name_(file_name), context_(context) {}
+  Reader(const std::string& file_name, const OptionsContext& context) : file_name_(file_name), context_(context) {}
 
   Result<Options> read(const YamlNode& root) {
     if (root.kind != YamlNode::Kind::kNull && root.kind != YamlNode::Kind::kMap) {
@@ -117,8 +116,9 @@ class Reader {
     }
     std::string list;
     for (const std::string& name : allowed) list += (list.empty() ? "" : ", ") + name;
-    return at(entry.line, key, "no such key; " + (prefix.empty() ? "at the top level" : "below " + prefix.substr(0, prefix.size() - 1)) +
-                                   " there are " + list);
+    return at(entry.line, key,
+              "no such key; " + (prefix.empty() ? "at the top level" : "below " + prefix.substr(0, prefix.size() - 1)) +
+                  " there are " + list);
   }
 
   // A scalar with its variables replaced.
@@ -139,16 +139,14 @@ class Reader {
 
   // A scalar read by one of values.h's functions.
   template <class T>
-  Result<T> parsed(const std::string& key, const YamlNode& value,
-                   Result<T> (*parse)(const std::string&)) {
+  Result<T> parsed(const std::string& key, const YamlNode& value, Result<T> (*parse)(const std::string&)) {
     std::string plain = TRY(text(key, value));
     Result<T> result = parse(plain);
     if (!result.ok()) return at(value.line, key, result.error().message());
     return result;
   }
 
-  Result<size_t> one_of(const std::string& key, const YamlNode& value,
-                        const std::vector<std::string>& allowed) {
+  Result<size_t> one_of(const std::string& key, const YamlNode& value, const std::vector<std::string>& allowed) {
     std::string plain = TRY(text(key, value));
     std::string list;
     for (size_t i = 0; i < allowed.size(); ++i) {
@@ -171,8 +169,7 @@ class Reader {
   Status set_fixed(const FixedSwitch& fixed, const YamlNode& value) {
     if (value.kind == YamlNode::Kind::kNull) return {};
     if (TRY(parsed(fixed.key, value, parse_bool)) == fixed.value) return {};
-    return at(value.line, fixed.key,
-              std::string(fixed.value ? "false" : "true") + " is not supported: " + fixed.why);
+    return at(value.line, fixed.key, std::string(fixed.value ? "false" : "true") + " is not supported: " + fixed.why);
   }
 
   Status set_fuse_dir(const std::string& key, const YamlNode& value) {
@@ -184,8 +181,7 @@ class Reader {
     return {};
   }
   Status set_replica_open(const std::string& key, const YamlNode& value) {
-    static constexpr ReplicaOpen kValues[] = {ReplicaOpen::kAuto, ReplicaOpen::kReadOnly,
-                                              ReplicaOpen::kWritable};
+    static constexpr ReplicaOpen kValues[] = {ReplicaOpen::kAuto, ReplicaOpen::kReadOnly, ReplicaOpen::kWritable};
     options_.fuse_replica_open = kValues[TRY(one_of(key, value, {"auto", "readonly", "writable"}))];
     return {};
   }
@@ -237,8 +233,7 @@ class Reader {
     return {};
   }
   Status set_log_level(const std::string& key, const YamlNode& value) {
-    static constexpr LogLevel kValues[] = {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning,
-                                           LogLevel::kError};
+    static constexpr LogLevel kValues[] = {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning, LogLevel::kError};
     options_.log_level = kValues[TRY(one_of(key, value, {"debug", "info", "warn", "error"}))];
     return {};
   }
@@ -363,8 +358,7 @@ bool is_inside(const std::string& path, const std::string& directory) {
                                path.compare(0, directory.size(), directory) == 0);
 }
 
-Result<Options> parse_options(const std::string& text, const std::string& file_name,
-                              const OptionsContext& context) {
+Result<Options> parse_options(const std::string& text, const std::string& file_name, const OptionsContext& context) {
   CHECK(!context.hostname.empty());
   YamlNode root = TRY(parse_yaml(text, file_name));
   return Reader(file_name, context).read(root);

@@ -63,8 +63,7 @@ struct OptionsContext {
 };
 
 // The error's message is "FILE:LINE: KEY: what is wrong, what is allowed", without LINE where a key is missing.
-Result<Options> parse_options(const std::string& text, const std::string& file_name,
-                              const OptionsContext& context);
+Result<Options> parse_options(const std::string& text, const std::string& file_name, const OptionsContext& context);
 
 // Whether `path` is `directory` or lies in it; both absolute and without "." and "..".
 bool is_inside(const std::string& path, const std::string& directory);

@@ -95,13 +95,19 @@ void PrimaryRole::start_snapshot(const std::string& name, bool compares, Snapsho
 }
 
 void PrimaryRole::replica_left(const NodeIdentity& replica, const Status& why) {
-  log_.info("replica gone").kv("node", replica.node).kv("hostname", replica.host_name).kv("why", why.ok() ? "it said goodbye" : why.error().message());
+  log_.info("replica gone")
+      .kv("node", replica.node)
+      .kv("hostname", replica.host_name)
+      .kv("why", why.ok() ? "it said goodbye" : why.error().message());
 }
 
 void PrimaryRole::higher_epoch_seen(Epoch epoch, NodeId seen_by) {
-  log_.error("a replica has seen a higher epoch than this primary's; restart this node, whose next epoch is above it; "
-             "lease.candidate must be true on one node only")
-      .kv("node", seen_by).kv("epoch", epoch).kv("own", epoch_);
+  log_.error(
+          "a replica has seen a higher epoch than this primary's; restart this node, whose next epoch is above it; "
+          "lease.candidate must be true on one node only")
+      .kv("node", seen_by)
+      .kv("epoch", epoch)
+      .kv("own", epoch_);
   threads_.workers.post([&node = node_, log = log_, epoch] {
     Status noted = node.raise_epoch(epoch);
     if (!noted.ok()) log.error("cannot note the epoch that was seen").error(noted.error());

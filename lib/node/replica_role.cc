@@ -146,7 +146,8 @@ void ReplicaRole::finished(const std::string& name, const Origin& origin, const 
   DatabaseInfo info = lane->database->info();
   if (done.ok() && *lane->broken && !brought_data) {
     *lane->broken = false;
-    if (session_) session_->failed(Error(ErrorCode::kBusy, "'" + name + "' can be written again; taking up from what it has"));
+    if (session_)
+      session_->failed(Error(ErrorCode::kBusy, "'" + name + "' can be written again; taking up from what it has"));
     return;
   }
   if (done.ok()) {
@@ -175,7 +176,8 @@ void ReplicaRole::finished(const std::string& name, const Origin& origin, const 
       database->abort_large_record();
       if (!differs) return;
       Status apart = database->stand_apart(why);
-      if (!apart.ok()) log.error("cannot keep what this node has of a database").kv("database", database->name()).error(apart.error());
+      if (!apart.ok())
+        log.error("cannot keep what this node has of a database").kv("database", database->name()).error(apart.error());
     });
   }
   if (session_) session_->failed(done.error());
@@ -282,7 +284,8 @@ void ReplicaRole::pass_on(Lane& lane) {
   lane.bytes = 0;
   Load load{bytes, TxId{}, true};
   // A record that does not decode is refused by apply().
-  if (Result<RecordHeader> last = decode_record_header(records->back()); last.ok()) load.through = last.value().txid_last;
+  if (Result<RecordHeader> last = decode_record_header(records->back()); last.ok())
+    load.through = last.value().txid_last;
   run(lane, load, [records](Database& database) { return database.apply(*records); });
 }
 
@@ -306,13 +309,14 @@ Status ReplicaRole::snapshot_begin(const std::string& name, const IncomingSnapsh
 
 Status ReplicaRole::sums_wanted(const std::string& name, const SumsQuestion& question) {
   Lane* lane = TRY(this->lane(name));
-  run(*lane, {.brings_data = true}, [this, question, origin = Origin{session_number_, lane->index}](Database& database) -> Status {
-    auto sums = std::make_shared<std::vector<Checksum>>(TRY(database.load_sums(question)));
-    threads_.loop.post([this, sums, origin] {
-      if (session_ && origin.session == session_number_) session_->answer_sums(origin.index, std::move(*sums));
-    });
-    return {};
-  });
+  run(*lane, {.brings_data = true},
+      [this, question, origin = Origin{session_number_, lane->index}](Database& database) -> Status {
+        auto sums = std::make_shared<std::vector<Checksum>>(TRY(database.load_sums(question)));
+        threads_.loop.post([this, sums, origin] {
+          if (session_ && origin.session == session_number_) session_->answer_sums(origin.index, std::move(*sums));
+        });
+        return {};
+      });
   return {};
 }
 
@@ -320,9 +324,8 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
   Lane* lane = TRY(this->lane(name));
   if (bytes.empty() || *lane->broken) return {};
   auto packed = std::make_shared<Bytes>(bytes.begin(), bytes.end());
-  run(*lane, {.bytes = packed->size(), .brings_data = true}, [packed](Database& database) -> Status {
-    return database.load_pages(TRY(unpack_snapshot_piece(*packed)));
-  });
+  run(*lane, {.bytes = packed->size(), .brings_data = true},
+      [packed](Database& database) -> Status { return database.load_pages(TRY(unpack_snapshot_piece(*packed))); });
   return {};
 }
 

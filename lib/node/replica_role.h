@@ -72,13 +72,13 @@ class ReplicaRole final : public ReplicaHost {
     std::shared_ptr<Database> database;
     std::shared_ptr<Strand> strand;
     DatabaseId id;
-    uint32_t index = 0;          // of its present start
+    uint32_t index = 0;                                        // of its present start
     wire::SnapshotReason reason = wire::SnapshotReason::kNew;  // likewise
-    std::vector<Bytes> records;  // whole ones of this turn
-    size_t bytes = 0;            // in `records`
-    Bytes partial;               // a record that came only in part
-    TxId large_through;          // that record's TXID
-    bool large = false;          // that record goes to the disk in pieces
+    std::vector<Bytes> records;                                // whole ones of this turn
+    size_t bytes = 0;                                          // in `records`
+    Bytes partial;                                             // a record that came only in part
+    TxId large_through;                                        // that record's TXID
+    bool large = false;                                        // that record goes to the disk in pieces
     // Something that came could not be taken (the database is fenced, the disk is full): what follows it is of no use.
     // Once the database works again the connection is made anew, from what it has.
     std::shared_ptr<std::atomic<bool>> broken = std::make_shared<std::atomic<bool>>(false);

@@ -10,8 +10,10 @@ namespace litefs {
 namespace {
 
 void write_optional(JsonWriter& json, const std::optional<int64_t>& value) {
-  if (value) json.value(*value);
-  else json.null();
+  if (value)
+    json.value(*value);
+  else
+    json.null();
 }
 
 void write_database(JsonWriter& json, const DatabaseStatus& db) {
@@ -79,8 +81,7 @@ class Table {
  private:
   // Characters, taking each to be one column wide.
   static size_t columns(const std::string& cell) {
-    return static_cast<size_t>(
-        std::count_if(cell.begin(), cell.end(), [](char c) { return (c & 0xc0) != 0x80; }));
+    return static_cast<size_t>(std::count_if(cell.begin(), cell.end(), [](char c) { return (c & 0xc0) != 0x80; }));
   }
 
   std::vector<size_t> widths_;
@@ -137,9 +138,8 @@ std::string databases_text(const NodeStatus& status) {
     std::string name = printable(db.name);
     // A primary is behind nobody.
     bool lags = status.role == NodeRole::kReplica && db.lag_ms;
-    table.row({name, size_text(db.size_bytes), position_text(db.position),
-               database_state_name(db.state), lags ? duration_text(*db.lag_ms) : "-",
-               size_text(db.log_bytes)});
+    table.row({name, size_text(db.size_bytes), position_text(db.position), database_state_name(db.state),
+               lags ? duration_text(*db.lag_ms) : "-", size_text(db.log_bytes)});
     if (db.progress) notes += "  " + name + ": " + progress_text(*db.progress) + "\n";
     if (!db.detail.empty()) notes += "  " + name + ": " + printable(db.detail) + "\n";
   }
@@ -155,8 +155,7 @@ std::string peers_text(const NodeStatus& status, int64_t now_wall_ms) {
     std::string behind;
     for (const PeerDatabaseStatus& db : peer.databases) {
       if (db.behind_txids == 0) continue;
-      behind += (behind.empty() ? "" : ", ") + printable(db.name) + " " +
-                std::to_string(db.behind_txids) + " tx";
+      behind += (behind.empty() ? "" : ", ") + printable(db.name) + " " + std::to_string(db.behind_txids) + " tx";
     }
     // A peer's and this machine's clocks may differ, or be set back.
     int64_t connected_ms = std::max<int64_t>(0, now_wall_ms - peer.connected_since_ms);
@@ -224,8 +223,7 @@ std::string size_text(uint64_t bytes) {
     ++unit;
   }
   char text[32];
-  std::snprintf(text, sizeof text, value < 9.95 && unit > 0 ? "%.1f %s" : "%.0f %s", value,
-                kUnits[unit]);
+  std::snprintf(text, sizeof text, value < 9.95 && unit > 0 ? "%.1f %s" : "%.0f %s", value, kUnits[unit]);
   return text;
 }
 

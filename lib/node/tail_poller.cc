@@ -90,7 +90,9 @@ void TailPoller::arm(Followed& followed) {
   if (watch.ok()) {
     followed.watch = watch.value();
   } else {
-    log_.warning("cannot watch a file; looking at it each second").kv("database", followed.database->name()).error(watch.error());
+    log_.warning("cannot watch a file; looking at it each second")
+        .kv("database", followed.database->name())
+        .error(watch.error());
   }
 }
 

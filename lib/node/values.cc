@@ -29,9 +29,12 @@ std::optional<double> take_decimal(const std::string& text, size_t* at) {
   bool point = false, digit = false;
   while (end < text.size()) {
     char c = text[end];
-    if (c == '.' && !point) point = true;
-    else if (c >= '0' && c <= '9') digit = true;
-    else break;
+    if (c == '.' && !point)
+      point = true;
+    else if (c >= '0' && c <= '9')
+      digit = true;
+    else
+      break;
     ++end;
   }
   double value = 0;
@@ -56,8 +59,7 @@ std::optional<double> duration_unit_ms(const std::string& unit) {
 Result<uint16_t> parse_port(const std::string& text) {
   unsigned value = 0;
   auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (text.empty() || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() ||
-      value > 65535) {
+  if (text.empty() || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || value > 65535) {
     return invalid(quoted(text) + " is not a port number (0 to 65535)");
   }
   return static_cast<uint16_t>(value);
@@ -78,8 +80,8 @@ Result<HostPort> parse_host_port(const std::string& text, const std::string& sha
     return invalid(quoted(text) + ": an IPv6 address stands in brackets, as in [::1]:20202");
   }
   for (char c : host) {
-    bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_' ||
-                 c == ':' || c == '%';
+    bool plain =
+        std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_' || c == ':' || c == '%';
     if (!plain) return invalid(quoted(text) + " is not an address; it is written " + shape);
   }
   return result;
@@ -88,8 +90,7 @@ Result<HostPort> parse_host_port(const std::string& text, const std::string& sha
 // The inside of ${…}.
 class Expression {
  public:
-  Expression(const std::string& text, const VariableLookup& lookup)
-      : text_(trim(text)), lookup_(lookup) {}
+  Expression(const std::string& text, const VariableLookup& lookup) : text_(trim(text)), lookup_(lookup) {}
 
   Result<std::string> evaluate() {
     size_t end = name_end(0);
@@ -105,8 +106,7 @@ class Expression {
 
   Result<std::string> required(const std::string& name) {
     if (auto value = lookup_(name)) return *value;
-    return invalid("the environment variable " + name + " is not set (${" + name +
-                   ":-text} gives a default)");
+    return invalid("the environment variable " + name + " is not set (${" + name + ":-text} gives a default)");
   }
 
  private:
@@ -116,8 +116,7 @@ class Expression {
     if (op != "==" && op != "!=") return malformed();
     std::string right = trim(text_.substr(at + 2));
     std::string operand;
-    bool text_operand = right.size() >= 2 && (right[0] == '"' || right[0] == '\'') &&
-                        right.back() == right[0];
+    bool text_operand = right.size() >= 2 && (right[0] == '"' || right[0] == '\'') && right.back() == right[0];
     if (text_operand) {
       operand = right.substr(1, right.size() - 2);
     } else {
@@ -254,17 +253,21 @@ Result<std::vector<std::string>> split_words(const std::string& command) {
   for (size_t at = 0; at < command.size(); ++at) {
     char c = command[at];
     if (quote != '\0') {
-      bool escape = quote == '"' && c == '\\' && at + 1 < command.size() &&
-                    (command[at + 1] == '"' || command[at + 1] == '\\');
-      if (escape) word.push_back(command[++at]);
-      else if (c == quote) quote = '\0';
-      else word.push_back(c);
+      bool escape =
+          quote == '"' && c == '\\' && at + 1 < command.size() && (command[at + 1] == '"' || command[at + 1] == '\\');
+      if (escape)
+        word.push_back(command[++at]);
+      else if (c == quote)
+        quote = '\0';
+      else
+        word.push_back(c);
     } else if (is_space(c)) {
       if (in_word) words.push_back(std::move(word));
       word.clear();
       in_word = false;
     } else if (std::string(";&|<>").find(c) != std::string::npos) {
-      return invalid(std::string("'") + c + "' is a shell's; no shell runs this command: quote it, or write "
+      return invalid(std::string("'") + c +
+                     "' is a shell's; no shell runs this command: quote it, or write "
                      "sh -c \"…\"");
     } else {
       in_word = true;

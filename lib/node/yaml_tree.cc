@@ -30,8 +30,7 @@ class Parser {
  public:
   Parser(const std::string& text, const std::string& file_name) : file_name_(file_name) {
     CHECK_EQ(yaml_parser_initialize(&parser_), 1);
-    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()),
-                                 text.size());
+    yaml_parser_set_input_string(&parser_, reinterpret_cast<const unsigned char*>(text.data()), text.size());
   }
   ~Parser() { yaml_parser_delete(&parser_); }
   Parser(const Parser&) = delete;
@@ -133,8 +132,7 @@ class Parser {
 
 Result<YamlNode> parse_yaml(const std::string& text, const std::string& file_name) {
   if (text.size() > kYamlBytesMax) {
-    return Error(ErrorCode::kInvalid,
-                 file_name + ":1: longer than " + std::to_string(kYamlBytesMax) + " bytes");
+    return Error(ErrorCode::kInvalid, file_name + ":1: longer than " + std::to_string(kYamlBytesMax) + " bytes");
   }
   return Parser(text, file_name).document();
 }

@@ -6,8 +6,7 @@ using wire::DatabaseHow;
 using wire::EndReason;
 using wire::SnapshotReason;
 
-DatabaseSender::DatabaseSender(SenderContext& context, const PrimaryDatabase& database,
-                               const wire::DatabaseHeld* held)
+DatabaseSender::DatabaseSender(SenderContext& context, const PrimaryDatabase& database, const wire::DatabaseHeld* held)
     : context_(context),
       name_(database.name),
       id_(database.id),
@@ -101,15 +100,12 @@ void DatabaseSender::take_turn() {
   PrimaryHost& host = context_.host();
   switch (state_) {
     case State::kOpening: return host.open_feed(name_, id_, sent_, step(&DatabaseSender::opened));
-    case State::kReading:
-      read_target_ = latest_;
-      return feed_->read(kReadBytes, step(&DatabaseSender::read));
+    case State::kReading: read_target_ = latest_; return feed_->read(kReadBytes, step(&DatabaseSender::read));
     case State::kStartingSnapshot:
       // Held before the copy begins: its start cannot be before what is the newest now.
       hold_ = host.hold_log(name_, id_, latest_.txid);
       return host.start_snapshot(name_, compares_, step(&DatabaseSender::snapshot_started));
-    case State::kSnapshot:
-      return snapshot_->read(wire::kSnapshotPieceMax, step(&DatabaseSender::snapshot_read));
+    case State::kSnapshot: return snapshot_->read(wire::kSnapshotPieceMax, step(&DatabaseSender::snapshot_read));
     case State::kAwaited:
     case State::kLive:
     case State::kPagesBusy:
@@ -139,9 +135,7 @@ void DatabaseSender::opened(Result<std::unique_ptr<LogFeed>> feed) {
 void DatabaseSender::snapshot_instead(const Error& why) {
   bool is_new = held_id_.value == 0 && sent_ == Position{};
   bool diverged = why.code() == ErrorCode::kDiverged || latest_.before(sent_);
-  snapshot_reason_ = is_new     ? SnapshotReason::kNew
-                     : diverged ? SnapshotReason::kDiverged
-                                : SnapshotReason::kTooOld;
+  snapshot_reason_ = is_new ? SnapshotReason::kNew : diverged ? SnapshotReason::kDiverged : SnapshotReason::kTooOld;
   if (index_ != 0) end(EndReason::kResync, why.message());
   feed_.reset();
   needs_snapshot_ = true;
@@ -172,12 +166,7 @@ void DatabaseSender::announce(DatabaseHow how) {
   index_ = context_.take_index(*this);
   changed_ = true;
   scratch_.clear();
-  wire::Database{.index = index_,
-                 .name = name_,
-                 .id = id_,
-                 .how = how,
-                 .from = sent_,
-                 .reason = snapshot_reason_}
+  wire::Database{.index = index_, .name = name_, .id = id_, .how = how, .from = sent_, .reason = snapshot_reason_}
       .append_to(scratch_);
   context_.stream().write(ByteView(scratch_));
 }
@@ -209,9 +198,9 @@ void DatabaseSender::read(Result<FeedChunk> chunk) {
     if (state_ == State::kOver) return;
   }
   if (c.pieces.empty() && (record_bytes_sent_ > 0 || sent_.before(read_target_))) {
-    return fail(Error(ErrorCode::kCorrupt,
-                      "the log of " + name_ + " ends before what was committed (TXID " +
-                          hex16(sent_.txid.value) + " of " + hex16(read_target_.txid.value) + ")"));
+    return fail(Error(ErrorCode::kCorrupt, "the log of " + name_ + " ends before what was committed (TXID " +
+                                               hex16(sent_.txid.value) + " of " + hex16(read_target_.txid.value) +
+                                               ")"));
   }
   bool caught_up = record_bytes_sent_ == 0 && !sent_.before(latest_);
   if (!caught_up) return context_.want_turn(*this);
@@ -290,8 +279,8 @@ void DatabaseSender::wait_for_pages(const Error& why) {
 }
 
 Status DatabaseSender::answered(wire::Sums sums) {
-  bool was_asked = state_ == State::kComparing && sums.of_pages == question_.of_pages &&
-                   sums.sums.size() == question_.answer_sums();
+  bool was_asked =
+      state_ == State::kComparing && sums.of_pages == question_.of_pages && sums.sums.size() == question_.answer_sums();
   if (!was_asked) return Error(ErrorCode::kCorrupt, "SUMS: of " + name_ + ", as nobody asked for");
   snapshot_->answer(std::move(sums.sums));
   go(State::kSnapshot);
@@ -329,16 +318,14 @@ Status DatabaseSender::send_piece(const FeedChunk& chunk, const FeedPiece& piece
   bool in_order = piece.offset_bytes == record_bytes_sent_ && !piece.bytes.empty() &&
                   piece.offset_bytes + piece.bytes.size() <= piece.place.record_bytes;
   if (!in_order || !follows(piece.place)) {
-    return Error(ErrorCode::kCorrupt, "the log of " + name_ + " does not go on after " +
-                                          position_text(sent_) + ": it has TXID " +
-                                          hex16(piece.place.txid_first.value));
+    return Error(ErrorCode::kCorrupt, "the log of " + name_ + " does not go on after " + position_text(sent_) +
+                                          ": it has TXID " + hex16(piece.place.txid_first.value));
   }
   for (size_t at = 0; at < piece.bytes.size(); at += wire::kLogPieceMax) {
-    wire::LogPiece out{
-        .index = index_,
-        .begins = record_bytes_sent_ == 0,
-        .record_bytes = piece.place.record_bytes,
-        .bytes = piece.bytes.subspan(at, std::min(piece.bytes.size() - at, wire::kLogPieceMax))};
+    wire::LogPiece out{.index = index_,
+                       .begins = record_bytes_sent_ == 0,
+                       .record_bytes = piece.place.record_bytes,
+                       .bytes = piece.bytes.subspan(at, std::min(piece.bytes.size() - at, wire::kLogPieceMax))};
     record_bytes_sent_ += out.bytes.size();
     out.ends = out.committed = record_bytes_sent_ == piece.place.record_bytes;
     write_piece(out, chunk.owner);
@@ -347,8 +334,7 @@ Status DatabaseSender::send_piece(const FeedChunk& chunk, const FeedPiece& piece
   return {};
 }
 
-void DatabaseSender::send_record(const std::shared_ptr<const CommitBatch>& batch,
-                                 const CommitBatch::Record& record) {
+void DatabaseSender::send_record(const std::shared_ptr<const CommitBatch>& batch, const CommitBatch::Record& record) {
   for (size_t at = 0; at < record.bytes.size(); at += wire::kLogPieceMax) {
     size_t n = std::min(record.bytes.size() - at, wire::kLogPieceMax);
     bool ends = at + n == record.bytes.size();
@@ -382,8 +368,8 @@ void DatabaseSender::committed(const std::shared_ptr<const CommitBatch>& batch) 
 
 Status DatabaseSender::acked(TxId received, TxId durable) {
   if (received > sent_.txid) {
-    return Error(ErrorCode::kCorrupt, "ACK: " + name_ + " through TXID " + hex16(received.value) +
-                                          ", but only " + hex16(sent_.txid.value) + " was sent");
+    return Error(ErrorCode::kCorrupt, "ACK: " + name_ + " through TXID " + hex16(received.value) + ", but only " +
+                                          hex16(sent_.txid.value) + " was sent");
   }
   received_ = std::max(received_, received);
   if (durable > durable_ && hold_) hold_->advance(durable);

@@ -67,8 +67,7 @@ class DatabaseSender {
 
   // `held` is what the replica has under this name; null: nothing. A database that cannot be read now is
   // waited for, and the replica hears nothing of it until then.
-  DatabaseSender(SenderContext& context, const PrimaryDatabase& database,
-                 const wire::DatabaseHeld* held);
+  DatabaseSender(SenderContext& context, const PrimaryDatabase& database, const wire::DatabaseHeld* held);
   DatabaseSender(const DatabaseSender&) = delete;
   DatabaseSender& operator=(const DatabaseSender&) = delete;
 
@@ -120,8 +119,7 @@ class DatabaseSender {
   void fail(const Error& error);
   bool follows(const RecordPlace& place) const;
   Status send_piece(const FeedChunk& chunk, const FeedPiece& piece);
-  void send_record(const std::shared_ptr<const CommitBatch>& batch,
-                   const CommitBatch::Record& record);
+  void send_record(const std::shared_ptr<const CommitBatch>& batch, const CommitBatch::Record& record);
   void write_piece(const wire::LogPiece& piece, std::shared_ptr<const void> owner);
   void record_sent(const RecordPlace& place);
 
@@ -132,9 +130,9 @@ class DatabaseSender {
   bool readable_;
   State state_ = State::kOpening;
   uint32_t index_ = 0;
-  Position sent_;         // after the last whole record; before the first, where the replica stands
-  Position latest_;       // of the database, as far as told
-  Position read_target_;  // latest_ when the read under way was asked for
+  Position sent_;                   // after the last whole record; before the first, where the replica stands
+  Position latest_;                 // of the database, as far as told
+  Position read_target_;            // latest_ when the read under way was asked for
   uint64_t record_bytes_sent_ = 0;  // of a record that is not whole yet
   wire::SnapshotReason snapshot_reason_ = wire::SnapshotReason::kNew;
   bool compares_ = false;        // the replica has something that a snapshot can build on

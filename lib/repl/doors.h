@@ -153,8 +153,7 @@ class PrimaryHost {
   // stand there (zero: it has nothing). kNotFound: the log does not reach back to it; kDiverged: it
   // is not known to be in this database's history, or another database has the name now. Either
   // leads to a snapshot. Any other error is tried again later.
-  virtual void open_feed(const std::string& name, DatabaseId id, const Position& position,
-                         FeedDone done) = 0;
+  virtual void open_feed(const std::string& name, DatabaseId id, const Position& position, FeedDone done) = 0;
   // `compares`: only pages that differ from the replica's are to be sent, so the feed asks for its
   // sums. kNotFound: there is no such database (any more).
   virtual void start_snapshot(const std::string& name, bool compares, SnapshotDone done) = 0;
@@ -163,8 +162,7 @@ class PrimaryHost {
   virtual void replica_joined(const NodeIdentity& replica) = 0;
   virtual void replica_left(const NodeIdentity& replica, const Status& why) = 0;
   // What a replica has of a database; goes up only, within one connection.
-  virtual void replica_acked(NodeId replica, const std::string& name, TxId received,
-                             TxId durable) = 0;
+  virtual void replica_acked(NodeId replica, const std::string& name, TxId received, TxId durable) = 0;
   // A replica knows of a newer primary: this one should look whether it still is one.
   virtual void higher_epoch_seen(Epoch epoch, NodeId seen_by) = 0;
 };
@@ -228,8 +226,7 @@ class ReplicaHost {
   virtual Status snapshot_end(const std::string& name, const Position& consistent_at) = 0;
   // Nothing more comes for this database under its present start: a record or snapshot that is not
   // whole is to be forgotten. Also called for each database at the end of a session (kOther).
-  virtual void database_ended(const std::string& name, wire::EndReason reason,
-                              const std::string& text) = 0;
+  virtual void database_ended(const std::string& name, wire::EndReason reason, const std::string& text) = 0;
   // Where the primary stood at its last heartbeat, and through where records may be applied.
   virtual void primary_position(const std::string& name, const Position& position, TxId commit) = 0;
   // Everything that arrived together has been handed over: a place to pass collected work on.

@@ -45,7 +45,6 @@ struct StaticLeaseOptions {
   std::string primary_url;
   Epoch epoch;  // raised already, where candidate
 };
-std::unique_ptr<Lease> static_lease(const StaticLeaseOptions& options,
-                                    std::function<void(std::function<void()>)> post);
+std::unique_ptr<Lease> static_lease(const StaticLeaseOptions& options, std::function<void(std::function<void()>)> post);
 
 }  // namespace litefs

@@ -27,36 +27,31 @@ PeerServer::PeerServer(EventLoop& loop, PrimaryHost& host, Clock& clock, const L
       log_(log),
       options_(options),
       ticker_(loop.timer([this] { tick(); })),
-      reaper_(loop.timer([this] {
-        std::erase_if(sessions_, [](const auto& session) { return session->is_ended(); });
-      })) {}
+      reaper_(
+          loop.timer([this] { std::erase_if(sessions_, [](const auto& session) { return session->is_ended(); }); })) {}
 
-Result<std::unique_ptr<PeerServer>> PeerServer::listen(EventLoop& loop, PrimaryHost& host,
-                                                       Clock& clock, const Log& log,
+Result<std::unique_ptr<PeerServer>> PeerServer::listen(EventLoop& loop, PrimaryHost& host, Clock& clock, const Log& log,
                                                        const PrimarySessionOptions& options,
                                                        const std::string& address) {
   std::unique_ptr<PeerServer> server(new PeerServer(loop, host, clock, log, options));
   PeerServer* s = server.get();
-  s->listener_ = TRY(loop.listen(
-      address, [s](std::unique_ptr<Stream> stream) { s->accepted(std::move(stream)); }));
+  s->listener_ = TRY(loop.listen(address, [s](std::unique_ptr<Stream> stream) { s->accepted(std::move(stream)); }));
   s->ticker_->start(options.times.tick_ms, options.times.tick_ms);
   return server;
 }
 
 void PeerServer::accepted(std::unique_ptr<Stream> stream) {
   if (unknown_.size() >= kUnknownPeersMax) {
-    log_.warning("connection closed: too many that have not said what they are")
-        .kv("address", stream->peer());
+    log_.warning("connection closed: too many that have not said what they are").kv("address", stream->peer());
     return;
   }
   auto peer = unknown_.emplace(unknown_.end());
   peer->stream = std::move(stream);
   peer->since_ms = loop_.now_ms();
-  peer->stream->start(
-      StreamEvents{.on_data = [this, peer](ByteView data) { first_bytes(peer, data); },
-                   .on_closed = [this, peer](const Status&) { unknown_.erase(peer); },
-                   .on_drained = nullptr,
-                   .on_turn_end = nullptr});
+  peer->stream->start(StreamEvents{.on_data = [this, peer](ByteView data) { first_bytes(peer, data); },
+                                   .on_closed = [this, peer](const Status&) { unknown_.erase(peer); },
+                                   .on_drained = nullptr,
+                                   .on_turn_end = nullptr});
 }
 
 void PeerServer::first_bytes(UnknownPeers::iterator peer, ByteView data) {
@@ -106,24 +101,21 @@ void PeerServer::ended(PrimarySession&) { reaper_->start(0); }
 void PeerServer::tick() {
   int64_t now_ms = loop_.now_ms();
   for (const auto& session : sessions_) session->tick(now_ms);
-  std::erase_if(unknown_, [&](const UnknownPeer& peer) {
-    return now_ms - peer.since_ms >= options_.times.hello_deadline_ms;
-  });
+  std::erase_if(unknown_,
+                [&](const UnknownPeer& peer) { return now_ms - peer.since_ms >= options_.times.hello_deadline_ms; });
 }
 
-void PeerServer::committed(const std::string& name, DatabaseId id,
-                           const std::shared_ptr<const CommitBatch>& batch) {
+void PeerServer::committed(const std::string& name, DatabaseId id, const std::shared_ptr<const CommitBatch>& batch) {
   for (const auto& session : sessions_) session->committed(name, id, batch);
 }
 
-void PeerServer::goodbye(wire::GoodbyeReason reason, const std::string& text,
-                         const std::string& new_primary_url) {
+void PeerServer::goodbye(wire::GoodbyeReason reason, const std::string& text, const std::string& new_primary_url) {
   for (const auto& session : sessions_) session->goodbye(reason, text, new_primary_url);
 }
 
 size_t PeerServer::replicas() const {
-  return static_cast<size_t>(std::count_if(sessions_.begin(), sessions_.end(),
-                                           [](const auto& s) { return s->is_streaming(); }));
+  return static_cast<size_t>(
+      std::count_if(sessions_.begin(), sessions_.end(), [](const auto& s) { return s->is_streaming(); }));
 }
 
 std::vector<ReplicaStatus> PeerServer::status() const {

@@ -20,10 +20,8 @@ inline constexpr size_t kUnknownPeersMax = 64;  // connections whose first bytes
 class PeerServer final : private PrimarySession::Owner {
  public:
   // kBusy when the port is taken (env/loop.h).
-  static Result<std::unique_ptr<PeerServer>> listen(EventLoop& loop, PrimaryHost& host,
-                                                    Clock& clock, const Log& log,
-                                                    const PrimarySessionOptions& options,
-                                                    const std::string& address);
+  static Result<std::unique_ptr<PeerServer>> listen(EventLoop& loop, PrimaryHost& host, Clock& clock, const Log& log,
+                                                    const PrimarySessionOptions& options, const std::string& address);
   ~PeerServer() override = default;
   PeerServer(const PeerServer&) = delete;
   PeerServer& operator=(const PeerServer&) = delete;
@@ -32,12 +30,10 @@ class PeerServer final : private PrimarySession::Owner {
   const std::string& address() const { return listener_->address(); }
 
   // See PrimarySession::committed.
-  void committed(const std::string& name, DatabaseId id,
-                 const std::shared_ptr<const CommitBatch>& batch);
+  void committed(const std::string& name, DatabaseId id, const std::shared_ptr<const CommitBatch>& batch);
   // To every replica: this node stops, or is not the primary any more. New ones are taken or
   // refused as the host says.
-  void goodbye(wire::GoodbyeReason reason, const std::string& text,
-               const std::string& new_primary_url);
+  void goodbye(wire::GoodbyeReason reason, const std::string& text, const std::string& new_primary_url);
   size_t replicas() const;
   std::vector<ReplicaStatus> status() const;
 
@@ -49,8 +45,7 @@ class PeerServer final : private PrimarySession::Owner {
   };
   using UnknownPeers = std::list<UnknownPeer>;
 
-  PeerServer(EventLoop& loop, PrimaryHost& host, Clock& clock, const Log& log,
-             const PrimarySessionOptions& options);
+  PeerServer(EventLoop& loop, PrimaryHost& host, Clock& clock, const Log& log, const PrimarySessionOptions& options);
   void joined(PrimarySession& session) override;
   void ended(PrimarySession& session) override;
   void accepted(std::unique_ptr<Stream> stream);

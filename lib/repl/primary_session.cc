@@ -9,12 +9,7 @@ using wire::RefuseCode;
 
 PrimarySession::PrimarySession(PrimaryHost& host, Owner& owner, Clock& clock, const Log& log,
                                const PrimarySessionOptions& options, std::unique_ptr<Stream> stream)
-    : host_(host),
-      owner_(owner),
-      clock_(clock),
-      log_(log),
-      options_(options),
-      stream_(std::move(stream)) {}
+    : host_(host), owner_(owner), clock_(clock), log_(log), options_(options), stream_(std::move(stream)) {}
 
 void PrimarySession::start(ByteView received_bytes, int64_t now_ms) {
   now_ms_ = heartbeat_ms_ = now_ms;
@@ -80,8 +75,7 @@ Status PrimarySession::dispatch(const wire::Frame& frame) {
   if (frame.type == FrameType::kGoodbye) {
     return on_goodbye(TRY(wire::Goodbye::parse(frame.payload)));
   }
-  return Error(ErrorCode::kCorrupt, "the replica sent a frame of type " +
-                                        std::to_string(static_cast<int>(frame.type)) +
+  return Error(ErrorCode::kCorrupt, "the replica sent a frame of type " + std::to_string(static_cast<int>(frame.type)) +
                                         " where none is expected");
 }
 
@@ -94,8 +88,7 @@ Status PrimarySession::on_hello(const wire::Hello& hello) {
   NodeIdentity self = host_.identity();
   std::string primary_url;
   if (hello.version_max < wire::kVersionMin || hello.version_min > wire::kVersionMax) {
-    refuse(RefuseCode::kVersion,
-           "this node speaks protocol version " + std::to_string(wire::kVersionMax), "");
+    refuse(RefuseCode::kVersion, "this node speaks protocol version " + std::to_string(wire::kVersionMax), "");
   } else if (hello.kind != wire::kKindReplication) {
     refuse(RefuseCode::kOther, "this node serves no such kind of stream", "");
   } else if (hello.cluster_id != 0 && hello.cluster_id != self.cluster_id) {
@@ -116,8 +109,8 @@ Status PrimarySession::on_hello(const wire::Hello& hello) {
            primary_url);
   } else if (hello.epoch > self.epoch) {
     refuse(RefuseCode::kHigherEpoch,
-           "this primary's epoch is " + std::to_string(self.epoch.value) + ", and replica '" +
-               hello.host_name + "' has seen " + std::to_string(hello.epoch.value) +
+           "this primary's epoch is " + std::to_string(self.epoch.value) + ", and replica '" + hello.host_name +
+               "' has seen " + std::to_string(hello.epoch.value) +
                ", as where it was a primary for a while: restart the primary, whose next epoch is above "
                "both; lease.candidate must be true on one node only",
            "");
@@ -135,8 +128,7 @@ Status PrimarySession::on_hello(const wire::Hello& hello) {
   return {};
 }
 
-void PrimarySession::refuse(RefuseCode code, const std::string& text,
-                            const std::string& primary_url) {
+void PrimarySession::refuse(RefuseCode code, const std::string& text, const std::string& primary_url) {
   const bool passes = code == RefuseCode::kStarting;
   (passes ? log_.info("replica refused") : log_.warning("replica refused"))
       .kv("address", stream_->peer())
@@ -151,9 +143,7 @@ void PrimarySession::refuse(RefuseCode code, const std::string& text,
 Status PrimarySession::on_databases_held(wire::DatabasesHeld page) {
   if (held_.size() + page.databases.size() > wire::kDatabasesMax) {
     refuse(RefuseCode::kTooMany,
-           "this node takes " + std::to_string(wire::kDatabasesMax) +
-               " databases from a replica at most",
-           "");
+           "this node takes " + std::to_string(wire::kDatabasesMax) + " databases from a replica at most", "");
     return {};
   }
   for (wire::DatabaseHeld& d : page.databases) {
@@ -182,8 +172,7 @@ void PrimarySession::begin_streaming() {
     if (held != held_.end()) held_.erase(held);
   }
   for (const auto& [name, held] : held_) {
-    send(wire::Database{
-        .index = next_index_++, .name = name, .id = held.id, .how = wire::DatabaseHow::kUnknown});
+    send(wire::Database{.index = next_index_++, .name = name, .id = held.id, .how = wire::DatabaseHow::kUnknown});
   }
   held_.clear();
   heartbeat();
@@ -217,9 +206,8 @@ Status PrimarySession::on_goodbye(const wire::Goodbye& said) {
       .kv("reason", wire::goodbye_reason_name(said.reason))
       .kv("text", said.text);
   stream_->finish();
-  end(said.reason == wire::GoodbyeReason::kFailed
-          ? Status(Error(ErrorCode::kUnavailable, "the replica: " + said.text))
-          : Status());
+  end(said.reason == wire::GoodbyeReason::kFailed ? Status(Error(ErrorCode::kUnavailable, "the replica: " + said.text))
+                                                  : Status());
   return {};
 }
 
@@ -291,8 +279,7 @@ void PrimarySession::turn_done() {
 // queue is full; on_drained comes back here.
 void PrimarySession::run_turns() {
   running_turns_ = true;
-  while (phase_ == Phase::kStreaming && turns_ < kTurnsMax && !waiting_for_turn_.empty() &&
-         has_room(0)) {
+  while (phase_ == Phase::kStreaming && turns_ < kTurnsMax && !waiting_for_turn_.empty() && has_room(0)) {
     DatabaseSender* sender = waiting_for_turn_.front();
     waiting_for_turn_.pop_front();
     sender->waits_for_turn = false;
@@ -313,8 +300,8 @@ void PrimarySession::tick(int64_t now_ms) {
     return end(Error(ErrorCode::kTimedOut, "the replica did not introduce itself in time"));
   }
   if (watch_.silence_ms() >= options_.times.dead_peer_ms) {
-    return end(Error(ErrorCode::kTimedOut, "nothing heard from the replica for " +
-                                               std::to_string(watch_.silence_ms()) + " ms"));
+    return end(Error(ErrorCode::kTimedOut,
+                     "nothing heard from the replica for " + std::to_string(watch_.silence_ms()) + " ms"));
   }
   if (phase_ == Phase::kStreaming && now_ms - heartbeat_ms_ >= options_.times.heartbeat_ms) {
     heartbeat();
@@ -343,8 +330,7 @@ void PrimarySession::heartbeat() {
   send(beat);
 }
 
-void PrimarySession::goodbye(wire::GoodbyeReason reason, const std::string& text,
-                             const std::string& new_primary_url) {
+void PrimarySession::goodbye(wire::GoodbyeReason reason, const std::string& text, const std::string& new_primary_url) {
   if (phase_ == Phase::kEnded) return;
   send(wire::Goodbye{.reason = reason, .text = text, .new_primary_url = new_primary_url});
   stream_->finish();
@@ -382,8 +368,7 @@ ReplicaStatus PrimarySession::status() const {
                              .received = s->received(),
                              .durable = s->durable()});
   }
-  std::sort(out.databases.begin(), out.databases.end(),
-            [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(out.databases.begin(), out.databases.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   return out;
 }
 

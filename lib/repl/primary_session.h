@@ -61,8 +61,8 @@ class PrimarySession final : private SenderContext {
   };
 
   // `stream`: the peer's preface has been read from it already.
-  PrimarySession(PrimaryHost& host, Owner& owner, Clock& clock, const Log& log,
-                 const PrimarySessionOptions& options, std::unique_ptr<Stream> stream);
+  PrimarySession(PrimaryHost& host, Owner& owner, Clock& clock, const Log& log, const PrimarySessionOptions& options,
+                 std::unique_ptr<Stream> stream);
   ~PrimarySession() override = default;
   PrimarySession(const PrimarySession&) = delete;
   PrimarySession& operator=(const PrimarySession&) = delete;
@@ -73,11 +73,9 @@ class PrimarySession final : private SenderContext {
 
   // Records were appended to the log of database `name` (told in order, and only once they can be
   // read from it). A name or id that is new begins a new database.
-  void committed(const std::string& name, DatabaseId id,
-                 const std::shared_ptr<const CommitBatch>& batch);
+  void committed(const std::string& name, DatabaseId id, const std::shared_ptr<const CommitBatch>& batch);
   // Says why and ends the session.
-  void goodbye(wire::GoodbyeReason reason, const std::string& text,
-               const std::string& new_primary_url);
+  void goodbye(wire::GoodbyeReason reason, const std::string& text, const std::string& new_primary_url);
 
   bool is_streaming() const { return phase_ == Phase::kStreaming; }
   bool is_ended() const { return phase_ == Phase::kEnded; }

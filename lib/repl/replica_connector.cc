@@ -17,8 +17,8 @@ Result<std::string> address_of_url(const std::string& url) {
   return rest;
 }
 
-ReplicaConnector::ReplicaConnector(EventLoop& loop, ReplicaHost& host, Clock& clock, Random& random,
-                                   const Log& log, const ReplicaConnectorOptions& options)
+ReplicaConnector::ReplicaConnector(EventLoop& loop, ReplicaHost& host, Clock& clock, Random& random, const Log& log,
+                                   const ReplicaConnectorOptions& options)
     : loop_(loop),
       host_(host),
       clock_(clock),
@@ -66,8 +66,7 @@ void ReplicaConnector::dial() {
     if (!stream.ok()) return pause_then_dial(stream.error().message());
     welcomed_ms_ = 0;
     ReplicaSession::Owner& owner = *this;  // a private base: make_unique could not convert
-    session_ = std::make_unique<ReplicaSession>(host_, owner, clock_, log_, options_.times,
-                                                std::move(stream).value());
+    session_ = std::make_unique<ReplicaSession>(host_, owner, clock_, log_, options_.times, std::move(stream).value());
     session_->start(loop_.now_ms());
   };
   dial_ = loop_.connect(address.value(), options_.times.hello_deadline_ms, connected);

@@ -64,9 +64,8 @@ class ReplicaConnector final : private ReplicaSession::Owner {
   int64_t welcomed_ms_ = 0;
   std::unique_ptr<Dial> dial_;
   std::unique_ptr<ReplicaSession> session_;
-  std::vector<std::unique_ptr<ReplicaSession>>
-      ended_;                     // until nothing of them is on the call stack
-  std::unique_ptr<Timer> timer_;  // the next dial
+  std::vector<std::unique_ptr<ReplicaSession>> ended_;  // until nothing of them is on the call stack
+  std::unique_ptr<Timer> timer_;                        // the next dial
   std::unique_ptr<Timer> ticker_;
 };
 

@@ -8,20 +8,13 @@ using wire::FrameType;
 
 namespace {
 
-Error protocol_error(const std::string& what) {
-  return Error(ErrorCode::kCorrupt, "the primary sent " + what);
-}
+Error protocol_error(const std::string& what) { return Error(ErrorCode::kCorrupt, "the primary sent " + what); }
 
 }  // namespace
 
-ReplicaSession::ReplicaSession(ReplicaHost& host, Owner& owner, Clock& clock, const Log& log,
-                               const SessionTimes& times, std::unique_ptr<Stream> stream)
-    : host_(host),
-      owner_(owner),
-      clock_(clock),
-      log_(log),
-      times_(times),
-      stream_(std::move(stream)) {}
+ReplicaSession::ReplicaSession(ReplicaHost& host, Owner& owner, Clock& clock, const Log& log, const SessionTimes& times,
+                               std::unique_ptr<Stream> stream)
+    : host_(host), owner_(owner), clock_(clock), log_(log), times_(times), stream_(std::move(stream)) {}
 
 template <class F>
 void ReplicaSession::send(const F& frame) {
@@ -37,9 +30,7 @@ void ReplicaSession::start(int64_t now_ms) {
       .on_data = [this](ByteView data) { received(data); },
       .on_closed =
           [this](const Status& why) {
-            end(why.ok()
-                    ? Status(Error(ErrorCode::kUnavailable, "the primary closed the connection"))
-                    : why);
+            end(why.ok() ? Status(Error(ErrorCode::kUnavailable, "the primary closed the connection")) : why);
           },
       .on_drained = nullptr,
       .on_turn_end = [this] { send_acks(); }});
@@ -102,8 +93,7 @@ Status ReplicaSession::dispatch(const wire::Frame& frame) {
   switch (frame.type) {
     case FrameType::kLog: return on_log(TRY(wire::LogPiece::parse(payload)));
     case FrameType::kDatabase: return on_database(TRY(wire::Database::parse(payload)));
-    case FrameType::kSnapshotBegin:
-      return on_snapshot_begin(TRY(wire::SnapshotBegin::parse(payload)));
+    case FrameType::kSnapshotBegin: return on_snapshot_begin(TRY(wire::SnapshotBegin::parse(payload)));
     case FrameType::kSumsWanted: return on_sums_wanted(TRY(wire::SumsWanted::parse(payload)));
     case FrameType::kSnapshotData: return on_snapshot_data(TRY(wire::SnapshotData::parse(payload)));
     case FrameType::kSnapshotEnd: return on_snapshot_end(TRY(wire::SnapshotEnd::parse(payload)));
@@ -117,16 +107,14 @@ Status ReplicaSession::dispatch(const wire::Frame& frame) {
     case FrameType::kSums:
     case FrameType::kAck: break;
   }
-  return protocol_error("a frame of type " + std::to_string(static_cast<int>(frame.type)) +
-                        " where none is expected");
+  return protocol_error("a frame of type " + std::to_string(static_cast<int>(frame.type)) + " where none is expected");
 }
 
 Status ReplicaSession::on_welcome(const wire::Welcome& welcome) {
   NodeIdentity self = host_.identity();
   if (self.cluster_id != 0 && welcome.cluster_id != self.cluster_id) {
     return Error(ErrorCode::kInvalid, "the node at " + stream_->peer() + " belongs to cluster " +
-                                          hex16(welcome.cluster_id) + ", this node to " +
-                                          hex16(self.cluster_id));
+                                          hex16(welcome.cluster_id) + ", this node to " + hex16(self.cluster_id));
   }
   if (welcome.epoch < self.epoch) {
     return Error(ErrorCode::kDiverged, "the node at " + stream_->peer() + " is primary of epoch " +
@@ -149,8 +137,8 @@ Status ReplicaSession::on_welcome(const wire::Welcome& welcome) {
 Status ReplicaSession::on_refuse(const wire::Refuse& said) {
   host_.refused(said);
   stream_->finish();
-  end(Error(ErrorCode::kUnavailable, "the node at " + stream_->peer() + " refused (" +
-                                         wire::refuse_code_name(said.code) + "): " + said.text));
+  end(Error(ErrorCode::kUnavailable,
+            "the node at " + stream_->peer() + " refused (" + wire::refuse_code_name(said.code) + "): " + said.text));
   return {};
 }
 
@@ -161,14 +149,12 @@ Status ReplicaSession::on_goodbye(const wire::Goodbye& said) {
       .kv("new_primary", said.new_primary_url);
   host_.goodbye(said);
   stream_->finish();
-  end(said.reason == wire::GoodbyeReason::kFailed
-          ? Status(Error(ErrorCode::kUnavailable, "the primary: " + said.text))
-          : Status());
+  end(said.reason == wire::GoodbyeReason::kFailed ? Status(Error(ErrorCode::kUnavailable, "the primary: " + said.text))
+                                                  : Status());
   return {};
 }
 
-Result<ReplicaSession::Entry*> ReplicaSession::entry(uint32_t index, Stage stage,
-                                                     const char* frame) {
+Result<ReplicaSession::Entry*> ReplicaSession::entry(uint32_t index, Stage stage, const char* frame) {
   auto found = by_index_.find(index);
   if (found == by_index_.end()) return protocol_error(std::string(frame) + " for an unknown index");
   if (found->second->stage != stage) {
@@ -188,8 +174,7 @@ Status ReplicaSession::on_database(const wire::Database& database) {
     auto made = std::make_unique<Entry>();
     made->index = database.index;
     made->name = database.name;
-    made->stage =
-        database.how == wire::DatabaseHow::kContinue ? Stage::kLog : Stage::kBeforeSnapshot;
+    made->stage = database.how == wire::DatabaseHow::kContinue ? Stage::kLog : Stage::kBeforeSnapshot;
     made->compares = database.how == wire::DatabaseHow::kDifference;
     made->received = made->durable = TxId{};
     if (made->stage == Stage::kLog) made->received = database.from.txid;
@@ -210,8 +195,7 @@ Status ReplicaSession::on_log(const wire::LogPiece& piece) {
     return protocol_error("LOG pieces of " + e.name + " out of order");
   }
   if (piece.begins) e.record_missing = piece.record_bytes;
-  if (piece.bytes.size() > e.record_missing ||
-      piece.ends != (piece.bytes.size() == e.record_missing)) {
+  if (piece.bytes.size() > e.record_missing || piece.ends != (piece.bytes.size() == e.record_missing)) {
     return protocol_error("LOG pieces of " + e.name + " that do not make up a record");
   }
   e.record_missing -= piece.bytes.size();
@@ -354,8 +338,7 @@ void ReplicaSession::send_acks() {
 
 void ReplicaSession::failed(const Error& error) {
   if (phase_ == Phase::kEnded) return;
-  send(wire::Goodbye{
-      .reason = wire::GoodbyeReason::kFailed, .text = error.message(), .new_primary_url = ""});
+  send(wire::Goodbye{.reason = wire::GoodbyeReason::kFailed, .text = error.message(), .new_primary_url = ""});
   stream_->finish();
   end(error);
 }
@@ -379,8 +362,8 @@ void ReplicaSession::tick(int64_t now_ms) {
     return end(Error(ErrorCode::kTimedOut, "the node at " + address() + " did not answer in time"));
   }
   if (watch_.silence_ms() >= times_.dead_peer_ms) {
-    return end(Error(ErrorCode::kTimedOut, "nothing heard from the primary for " +
-                                               std::to_string(watch_.silence_ms()) + " ms"));
+    return end(Error(ErrorCode::kTimedOut,
+                     "nothing heard from the primary for " + std::to_string(watch_.silence_ms()) + " ms"));
   }
   if (phase_ == Phase::kStreaming && now_ms - heartbeat_sent_ms_ >= times_.heartbeat_ms) {
     heartbeat_sent_ms_ = now_ms;

@@ -40,8 +40,8 @@ class ReplicaSession {
     virtual void ended(const Status& why) = 0;
   };
 
-  ReplicaSession(ReplicaHost& host, Owner& owner, Clock& clock, const Log& log,
-                 const SessionTimes& times, std::unique_ptr<Stream> stream);
+  ReplicaSession(ReplicaHost& host, Owner& owner, Clock& clock, const Log& log, const SessionTimes& times,
+                 std::unique_ptr<Stream> stream);
   ReplicaSession(const ReplicaSession&) = delete;
   ReplicaSession& operator=(const ReplicaSession&) = delete;
 
@@ -81,9 +81,9 @@ class ReplicaSession {
     uint32_t index = 0;
     std::string name;
     Stage stage = Stage::kLog;
-    bool compares = false;        // a snapshot in which only the difference comes
+    bool compares = false;                   // a snapshot in which only the difference comes
     std::optional<SumsQuestion> question{};  // not answered yet
-    uint64_t record_missing = 0;  // bytes of a record begun
+    uint64_t record_missing = 0;             // bytes of a record begun
     TxId received;
     TxId durable;
     bool ack_due = false;

@@ -33,8 +33,7 @@ Result<size_t> frame_payload_max(uint8_t type) {
     case FrameType::kSums: return kPageSumRangesMax * kRangePages * 8 + 16;
   }
   if (type & kSkippable) return kFramePayloadMax;
-  return Error(ErrorCode::kCorrupt,
-               "the peer sent a frame of unknown type " + std::to_string(type));
+  return Error(ErrorCode::kCorrupt, "the peer sent a frame of unknown type " + std::to_string(type));
 }
 
 const char* refuse_code_name(RefuseCode code) {
@@ -193,8 +192,7 @@ Result<Refuse> Refuse::parse(ByteView payload) {
   ByteReader r(payload, "REFUSE");
   Refuse f;
   uint8_t code = TRY(r.u8());
-  f.code = code <= static_cast<uint8_t>(RefuseCode::kStarting) ? static_cast<RefuseCode>(code)
-                                                              : RefuseCode::kOther;
+  f.code = code <= static_cast<uint8_t>(RefuseCode::kStarting) ? static_cast<RefuseCode>(code) : RefuseCode::kOther;
   f.text = TRY(r.string(kTextBytesMax));
   f.primary_url = TRY(r.string(kTextBytesMax));
   return f;
@@ -213,9 +211,8 @@ Result<Goodbye> Goodbye::parse(ByteView payload) {
   ByteReader r(payload, "GOODBYE");
   Goodbye g;
   uint8_t reason = TRY(r.u8());
-  g.reason = reason <= static_cast<uint8_t>(GoodbyeReason::kReplaced)
-                 ? static_cast<GoodbyeReason>(reason)
-                 : GoodbyeReason::kOther;
+  g.reason = reason <= static_cast<uint8_t>(GoodbyeReason::kReplaced) ? static_cast<GoodbyeReason>(reason)
+                                                                      : GoodbyeReason::kOther;
   g.text = TRY(r.string(kTextBytesMax));
   g.new_primary_url = TRY(r.string(kTextBytesMax));
   return g;
@@ -253,15 +250,14 @@ Result<std::optional<Frame>> FrameReader::next() {
     uint8_t type = rest[4];
     size_t max = TRY(frame_payload_max(type));
     if (length > max) {
-      return Error(ErrorCode::kCorrupt, "the peer sent a frame of type " + std::to_string(type) +
-                                            " with " + std::to_string(length) +
-                                            " bytes, more than " + std::to_string(max));
+      return Error(ErrorCode::kCorrupt, "the peer sent a frame of type " + std::to_string(type) + " with " +
+                                            std::to_string(length) + " bytes, more than " + std::to_string(max));
     }
     if (rest.size() < kFrameHeaderBytes + length) return std::optional<Frame>();
     start_ += kFrameHeaderBytes + length;
     if (type & kSkippable) continue;
-    return std::optional<Frame>(Frame{.type = static_cast<FrameType>(type),
-                                      .payload = rest.subspan(kFrameHeaderBytes, length)});
+    return std::optional<Frame>(
+        Frame{.type = static_cast<FrameType>(type), .payload = rest.subspan(kFrameHeaderBytes, length)});
   }
 }
 

@@ -66,8 +66,8 @@ void LogPiece::append_head_to(Bytes& out) const {
   FrameBuilder frame(out, FrameType::kLog);
   ByteWriter w(out);
   w.varint(index);
-  w.u8(static_cast<uint8_t>((begins ? kLogBegins : 0) | (ends ? kLogEnds : 0) |
-                            (committed ? kLogCommitted : 0) | (commit ? kLogCommitFollows : 0)));
+  w.u8(static_cast<uint8_t>((begins ? kLogBegins : 0) | (ends ? kLogEnds : 0) | (committed ? kLogCommitted : 0) |
+                            (commit ? kLogCommitFollows : 0)));
   if (begins && !ends) w.varint(record_bytes);
   if (commit) w.varint(commit->value);
   CHECK_LE(bytes.size(), kLogPieceMax);
@@ -233,8 +233,7 @@ Result<DatabaseEnd> DatabaseEnd::parse(ByteView payload) {
   DatabaseEnd e;
   e.index = TRY(get_index(r, "DATABASE_END"));
   uint8_t reason = TRY(r.u8());
-  e.reason = reason <= static_cast<uint8_t>(EndReason::kResync) ? static_cast<EndReason>(reason)
-                                                                : EndReason::kOther;
+  e.reason = reason <= static_cast<uint8_t>(EndReason::kResync) ? static_cast<EndReason>(reason) : EndReason::kOther;
   e.text = TRY(r.string(kTextBytesMax));
   TRY(at_end(r, "DATABASE_END"));
   return e;

@@ -11,8 +11,7 @@ struct Suffix {
   FileKind kind;
 };
 
-constexpr Suffix kSuffixes[] = {
-    {"-journal", FileKind::kJournal}, {"-wal", FileKind::kWal}, {"-shm", FileKind::kShm}};
+constexpr Suffix kSuffixes[] = {{"-journal", FileKind::kJournal}, {"-wal", FileKind::kWal}, {"-shm", FileKind::kShm}};
 
 // "-mj%06X9%02X"
 constexpr std::string_view kSuperJournalStart = "-mj";

@@ -1,8 +1,8 @@
 // The free list: pages of a database that hold nothing.
 //
 // Format (file format document, section 1.5): page 1 has at offset 32 the first trunk page and at 36 the number of free
-// pages; a trunk holds, big-endian, the next trunk (0: none), the number of its leaves, and their page numbers. A leaf's
-// content means nothing, and SQLite writes a leaf without journaling it when it takes it into use
+// pages; a trunk holds, big-endian, the next trunk (0: none), the number of its leaves, and their page numbers. A
+// leaf's content means nothing, and SQLite writes a leaf without journaling it when it takes it into use
 // (PAGER_GET_NOCONTENT in pager.c). Thread rule: plain functions.
 #pragma once
 

@@ -9,19 +9,14 @@ namespace {
 constexpr char kMagic[16] = "SQLite format 3";
 constexpr uint32_t kUsableSizeMin = 480;
 
-Error no_database(const std::string& why) {
-  return Error(ErrorCode::kInvalid, "not a SQLite database: " + why);
-}
+Error no_database(const std::string& why) { return Error(ErrorCode::kInvalid, "not a SQLite database: " + why); }
 
 }  // namespace
 
-bool valid_page_size(uint64_t bytes) {
-  return bytes >= 512 && bytes <= 65536 && (bytes & (bytes - 1)) == 0;
-}
+bool valid_page_size(uint64_t bytes) { return bytes >= 512 && bytes <= 65536 && (bytes & (bytes - 1)) == 0; }
 
 Result<DatabaseHeader> DatabaseHeader::parse(ByteView first_bytes) {
-  if (first_bytes.size() < kDatabaseHeaderBytes)
-    return no_database("it is shorter than its header");
+  if (first_bytes.size() < kDatabaseHeaderBytes) return no_database("it is shorter than its header");
   const uint8_t* p = first_bytes.data();
   if (std::memcmp(p, kMagic, sizeof kMagic) != 0) return no_database("the magic string is missing");
 
@@ -40,8 +35,7 @@ Result<DatabaseHeader> DatabaseHeader::parse(ByteView first_bytes) {
   if (header.page_size - p[20] < kUsableSizeMin) {
     return no_database(std::to_string(p[20]) + " reserved bytes a page");
   }
-  if (p[21] != 64 || p[22] != 32 || p[23] != 32)
-    return no_database("the payload fractions are wrong");
+  if (p[21] != 64 || p[22] != 32 || p[23] != 32) return no_database("the payload fractions are wrong");
   header.change_counter = load_be32(p + 24);
   header.size_pages = load_be32(p + 28);
   header.version_valid_for = load_be32(p + 92);

@@ -35,8 +35,7 @@ class JournalReader {
   JournalReader(File& journal, const RecordVisitor& visit) : journal_(journal), visit_(visit) {}
 
   // `begin` gets the first header before any record is visited.
-  Result<std::optional<JournalHeader>> run(
-      const std::function<Status(const JournalHeader&)>& begin) {
+  Result<std::optional<JournalHeader>> run(const std::function<Status(const JournalHeader&)>& begin) {
     size_ = TRY(journal_.info()).size_bytes;
     std::optional<JournalHeader> first = TRY(read_header(kSectorBytesDefault));
     if (!first) return first;
@@ -114,8 +113,7 @@ std::optional<JournalHeader> JournalHeader::parse(ByteView bytes) {
   if (bytes.size() < kJournalHeaderBytes) return std::nullopt;
   const uint8_t* p = bytes.data();
   if (std::memcmp(p, kMagic, sizeof kMagic) != 0) return std::nullopt;
-  return JournalHeader{load_be32(p + 8), load_be32(p + 12), load_be32(p + 16), load_be32(p + 20),
-                       load_be32(p + 24)};
+  return JournalHeader{load_be32(p + 8), load_be32(p + 12), load_be32(p + 16), load_be32(p + 20), load_be32(p + 24)};
 }
 
 bool journal_is_active(ByteView first_bytes) {
@@ -153,8 +151,8 @@ Result<std::string> super_name_before(File& journal, uint64_t magic_offset_bytes
   return std::string(name.c_str());  // up to a zero byte, as SQLite reads it
 }
 
-Result<std::optional<JournalHeader>> read_journal(
-    File& journal, const std::function<Status(Pgno pgno, ByteView original)>& visit) {
+Result<std::optional<JournalHeader>> read_journal(File& journal,
+                                                  const std::function<Status(Pgno pgno, ByteView original)>& visit) {
   RecordVisitor record = [&](Pgno pgno, ByteView original, uint64_t) { return visit(pgno, original); };
   return JournalReader(journal, record).run([](const JournalHeader&) { return Status(); });
 }
@@ -189,11 +187,10 @@ Result<bool> play_back_journal(File& journal, File& database) {
   RecordVisitor restore = [&](Pgno pgno, ByteView original, uint64_t) {
     return database.write_at(static_cast<uint64_t>(pgno - 1) * page_size, original);
   };
-  std::optional<JournalHeader> header =
-      TRY(JournalReader(journal, restore).run([&](const JournalHeader& first) {
-        page_size = first.page_size;
-        return set_original_size(database, first);
-      }));
+  std::optional<JournalHeader> header = TRY(JournalReader(journal, restore).run([&](const JournalHeader& first) {
+    page_size = first.page_size;
+    return set_original_size(database, first);
+  }));
   if (!header) return false;
   TRY(database.sync());
   return true;

@@ -59,8 +59,8 @@ Result<std::string> super_name_before(File& journal, uint64_t magic_offset_bytes
 // first segment, or nothing when the journal is not hot. Whether a super-journal that it names
 // still exists, and is not empty, is the caller's to ask: without it the transaction is committed.
 // kUnsupported: a journal of SQLite before 3.5.8, which does not say its page size.
-Result<std::optional<JournalHeader>> read_journal(
-    File& journal, const std::function<Status(Pgno pgno, ByteView original)>& visit);
+Result<std::optional<JournalHeader>> read_journal(File& journal,
+                                                  const std::function<Status(Pgno pgno, ByteView original)>& visit);
 
 // Where the original pages are in a journal: the pages as they were when the transaction began.
 class JournalIndex {

@@ -25,23 +25,18 @@ class DirectLockDoor final : public LockDoor {
 
 }  // namespace
 
-Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files,
-                                                   const std::string& database_path) {
+Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files, const std::string& database_path) {
   std::unique_ptr<File> database = TRY(files.open(database_path, OpenMode::kReadWrite));
   return std::unique_ptr<LockDoor>(new DirectLockDoor(files, database_path, std::move(database)));
 }
 
-Result<HeldLock> HeldLock::take(LockDoor& door, LockFile file, uint64_t start, uint64_t length,
-                                LockKind kind) {
+Result<HeldLock> HeldLock::take(LockDoor& door, LockFile file, uint64_t start, uint64_t length, LockKind kind) {
   TRY(door.try_lock(file, start, length, kind));
   return HeldLock(door, file, start, length);
 }
 
 HeldLock::HeldLock(HeldLock&& other) noexcept
-    : door_(std::exchange(other.door_, nullptr)),
-      file_(other.file_),
-      start_(other.start_),
-      length_(other.length_) {}
+    : door_(std::exchange(other.door_, nullptr)), file_(other.file_), start_(other.start_), length_(other.length_) {}
 
 HeldLock& HeldLock::operator=(HeldLock&& other) noexcept {
   if (this != &other) {
@@ -66,8 +61,7 @@ void HeldLock::release() {
 }
 
 Result<HeldLock> take_shared(LockDoor& door) {
-  HeldLock pending =
-      TRY(HeldLock::take(door, LockFile::kDatabase, kPendingByte, 1, LockKind::kShared));
+  HeldLock pending = TRY(HeldLock::take(door, LockFile::kDatabase, kPendingByte, 1, LockKind::kShared));
   return HeldLock::take(door, LockFile::kDatabase, kSharedFirst, kSharedSize, LockKind::kShared);
 }
 

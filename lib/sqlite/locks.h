@@ -44,16 +44,14 @@ class LockDoor {
 // Locks on the real files themselves: for a node without a mount, and for tests. Opens
 // `database_path`, and for the first lock on it `database_path`-shm, read-write (an exclusive lock asks for that);
 // creates the latter. `files` outlives the door.
-Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files,
-                                                   const std::string& database_path);
+Result<std::unique_ptr<LockDoor>> direct_lock_door(FileSystem& files, const std::string& database_path);
 
 // A lock that is given back when this goes out of scope. The door outlives it. Thread rule: the
 // door's.
 class HeldLock {
  public:
   // kBusy when somebody else holds a conflicting lock.
-  static Result<HeldLock> take(LockDoor& door, LockFile file, uint64_t start, uint64_t length,
-                               LockKind kind);
+  static Result<HeldLock> take(LockDoor& door, LockFile file, uint64_t start, uint64_t length, LockKind kind);
   HeldLock(HeldLock&& other) noexcept;
   HeldLock& operator=(HeldLock&& other) noexcept;
   ~HeldLock();

@@ -21,8 +21,7 @@ WalAnchor start_in(const WalHeader& wal, const WalAnchor& anchor) {
 TailDecision decide_tail(const TailInput& input) {
   if (!input.index_in_use) {
     if (!input.wal) return result(TailAction::kNothing);
-    if (input.wal->salts == input.anchor.salts && input.anchor.frame != 0 &&
-        input.at_anchor != input.anchor.checksum) {
+    if (input.wal->salts == input.anchor.salts && input.anchor.frame != 0 && input.at_anchor != input.anchor.checksum) {
       return result(TailAction::kMismatch, "the frame at the anchor has been overwritten");
     }
     TailDecision decision = result(TailAction::kFollowChain);

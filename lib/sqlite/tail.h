@@ -37,11 +37,11 @@ struct TailInput {
 };
 
 enum class TailAction {
-  kNothing,     // everything published has been delivered
-  kDeliver,     // frames after `from` through `to_frame`; the running checksum must reach `expected`
-  kFollowChain, // frames after `from` as far as the chain of checksums goes
-  kWait,        // the files are between two states: read them again
-  kMismatch,    // the published history is not a continuation of what was delivered
+  kNothing,      // everything published has been delivered
+  kDeliver,      // frames after `from` through `to_frame`; the running checksum must reach `expected`
+  kFollowChain,  // frames after `from` as far as the chain of checksums goes
+  kWait,         // the files are between two states: read them again
+  kMismatch,     // the published history is not a continuation of what was delivered
 };
 
 struct TailDecision {

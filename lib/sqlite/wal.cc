@@ -44,9 +44,7 @@ void WalAnchor::store(uint8_t* out) const {
 }
 
 WalAnchor WalAnchor::load(const uint8_t* in) {
-  return {{load_le32(in), load_le32(in + 4)},
-          load_le32(in + 8),
-          {load_le32(in + 12), load_le32(in + 16)}};
+  return {{load_le32(in), load_le32(in + 4)}, load_le32(in + 8), {load_le32(in + 12), load_le32(in + 16)}};
 }
 
 Result<std::optional<WalHeader>> WalHeader::parse(ByteView bytes) {
@@ -65,8 +63,7 @@ Result<std::optional<WalHeader>> WalHeader::parse(ByteView bytes) {
   if (header.checksum != load_checksum(p + 24)) return none;
   // After the checksum, as SQLite does: garbage is ignored, a future format is refused.
   if (load_be32(p + 4) != kWalFormatVersion) {
-    return Error(ErrorCode::kUnsupported,
-                 "WAL of unknown version " + std::to_string(load_be32(p + 4)));
+    return Error(ErrorCode::kUnsupported, "WAL of unknown version " + std::to_string(load_be32(p + 4)));
   }
   return std::optional<WalHeader>(header);
 }
@@ -83,8 +80,7 @@ void WalHeader::store(uint8_t* out) const {
   store_be32(out + 28, sum.b);
 }
 
-std::optional<WalFrame> WalFrame::verify(const WalHeader& header, ByteView frame,
-                                         WalChecksum& running) {
+std::optional<WalFrame> WalFrame::verify(const WalHeader& header, ByteView frame, WalChecksum& running) {
   if (frame.size() < header.frame_bytes()) return std::nullopt;
   const uint8_t* p = frame.data();
   if (load_salts(p + 8) != header.salts) return std::nullopt;
@@ -113,8 +109,7 @@ Result<WalScanResult> scan_wal(File& wal, const WalHeader& header, const WalAnch
     buffer.resize(frames * header.frame_bytes());
     size_t n = TRY(wal.read_at(header.frame_offset(frame), buffer));
     ByteView rest = ByteView(buffer).first(n);
-    for (; rest.size() >= header.frame_bytes();
-         rest = rest.subspan(header.frame_bytes()), ++frame) {
+    for (; rest.size() >= header.frame_bytes(); rest = rest.subspan(header.frame_bytes()), ++frame) {
       std::optional<WalFrame> meaning = WalFrame::verify(header, rest, running);
       if (!meaning) return result;
       if (meaning->commit_size != 0) {

@@ -78,8 +78,7 @@ struct WalFrame {
 
   // Checks salts, page number and running checksum of the frame at `frame` (header and page);
   // nothing when it is not the next frame of this generation. Advances `running`.
-  static std::optional<WalFrame> verify(const WalHeader& header, ByteView frame,
-                                        WalChecksum& running);
+  static std::optional<WalFrame> verify(const WalHeader& header, ByteView frame, WalChecksum& running);
 };
 
 // Scans a WAL from `from` for committed frames, as SQLite's recovery (walIndexRecover) would see
@@ -94,7 +93,6 @@ struct WalScanResult {
   Pgno size_pages = 0;
 };
 using WalFrameVisitor = std::function<bool(uint32_t frame, const WalFrame& meaning, ByteView page)>;
-Result<WalScanResult> scan_wal(File& wal, const WalHeader& header, const WalAnchor& from,
-                               const WalFrameVisitor& visit);
+Result<WalScanResult> scan_wal(File& wal, const WalHeader& header, const WalAnchor& from, const WalFrameVisitor& visit);
 
 }  // namespace litefs

@@ -15,10 +15,8 @@ constexpr uint64_t kRecoveryLocks = kDmsByte - kWalCheckpointLock;
 
 }  // namespace
 
-Result<std::unique_ptr<WalWriter>> WalWriter::attach(WalWriterFiles files,
-                                                     std::unique_ptr<LockDoor> locks,
-                                                     const WalWriterOptions& options,
-                                                     Random& random) {
+Result<std::unique_ptr<WalWriter>> WalWriter::attach(WalWriterFiles files, std::unique_ptr<LockDoor> locks,
+                                                     const WalWriterOptions& options, Random& random) {
   CHECK(valid_page_size(options.page_size));
   auto state = std::make_unique<State>(std::move(files), std::move(locks), options, random);
   // SHARED first: it keeps a closing connection from taking the files for its own and unlinking
@@ -64,8 +62,8 @@ Status WalWriter::State::load_or_recover() {
 }
 
 Error WalWriter::State::other_page_size(uint32_t found) const {
-  return Error(ErrorCode::kInvalid, files.wal->path() + " has pages of " + std::to_string(found) +
-                                        " bytes, not " + std::to_string(options.page_size));
+  return Error(ErrorCode::kInvalid, files.wal->path() + " has pages of " + std::to_string(found) + " bytes, not " +
+                                        std::to_string(options.page_size));
 }
 
 // Others have the wal-index open and it is valid: it says what is committed, even where the WAL
@@ -82,8 +80,8 @@ Status WalWriter::State::adopt(const WalIndexHeader& header) {
   if (!wal_header || wal_header->salts != header.salts || salts != header.salts ||
       wal_header->big_endian != header.big_endian_checksum || checksum != header.frame_checksum ||
       backfilled > header.max_frame) {
-    return Error(ErrorCode::kCorrupt, files.shm->path() + " and " + files.wal->path() +
-                                          " disagree at frame " + std::to_string(header.max_frame));
+    return Error(ErrorCode::kCorrupt, files.shm->path() + " and " + files.wal->path() + " disagree at frame " +
+                                          std::to_string(header.max_frame));
   }
   TRY(index->map_to(header.max_frame));
   index->clean_above(header.max_frame);
@@ -105,11 +103,11 @@ Status WalWriter::State::recover() {
   if (wal_header) {
     Status entered_all;
     WalAnchor start{wal_header->salts, 0, wal_header->checksum};
-    WalScanResult found = TRY(scan_wal(*files.wal, *wal_header, start,
-                                       [&](uint32_t frame, const WalFrame& meaning, ByteView) {
-                                         entered_all = index->append(frame, meaning.pgno);
-                                         return entered_all.ok();
-                                       }));
+    WalScanResult found =
+        TRY(scan_wal(*files.wal, *wal_header, start, [&](uint32_t frame, const WalFrame& meaning, ByteView) {
+          entered_all = index->append(frame, meaning.pgno);
+          return entered_all.ok();
+        }));
     TRY(entered_all);
     if (found.end.frame != 0) {
       if (wal_header->page_size != options.page_size) return other_page_size(wal_header->page_size);
@@ -137,9 +135,8 @@ Status WalWriter::State::check_database() {
   Result<DatabaseHeader> header = DatabaseHeader::parse(page1);
   if (!header.ok()) return header.error().with_context(files.database->path());
   if (header.value().page_size != options.page_size || !header.value().is_wal()) {
-    return Error(ErrorCode::kInvalid, files.database->path() +
-                                          " is not in WAL mode with page size " +
-                                          std::to_string(options.page_size));
+    return Error(ErrorCode::kInvalid,
+                 files.database->path() + " is not in WAL mode with page size " + std::to_string(options.page_size));
   }
   size_pages = published.size_pages;
   if (size_pages == 0) {

@@ -16,8 +16,7 @@ struct PageFrame {
 };
 
 // The newest frame above `from` of each page, in ascending order of pages.
-std::vector<PageFrame> newest_frames(const WalIndexWriter& index, uint32_t from,
-                                     uint32_t max_frame) {
+std::vector<PageFrame> newest_frames(const WalIndexWriter& index, uint32_t from, uint32_t max_frame) {
   std::vector<PageFrame> frames;
   frames.reserve(max_frame - from);
   for (uint32_t frame = from + 1; frame <= max_frame; ++frame) {
@@ -75,8 +74,7 @@ Status WalWriter::State::backfill(uint32_t from, uint32_t to, bool sync) {
   // READ0 is held by readers that look at the database alone.
   Result<HeldLock> database_readers = lock_shm(wal_read_lock(0), 1, LockKind::kExclusive);
   if (!database_readers.ok()) {
-    return database_readers.error().code() == ErrorCode::kBusy ? Status()
-                                                               : database_readers.error();
+    return database_readers.error().code() == ErrorCode::kBusy ? Status() : database_readers.error();
   }
   index->set_backfill_attempted(to);
   // What overwrites the database must be recoverable from the WAL first.
@@ -86,8 +84,7 @@ Status WalWriter::State::backfill(uint32_t from, uint32_t to, bool sync) {
   uint64_t new_size = static_cast<uint64_t>(size_pages) * options.page_size;
   uint64_t frames_bytes = static_cast<uint64_t>(published.max_frame) * options.page_size;
   if (old_size + kGrowthSlackBytes + frames_bytes < new_size) {
-    return Error(ErrorCode::kCorrupt,
-                 files.wal->path() + " makes the database larger than its frames can");
+    return Error(ErrorCode::kCorrupt, files.wal->path() + " makes the database larger than its frames can");
   }
   if (!sync) database_unsynced = true;
   TRY(copy_pages(from, to));
@@ -101,8 +98,7 @@ Status WalWriter::State::backfill(uint32_t from, uint32_t to, bool sync) {
   }
   // Only what every reader can see in the database may count as moved there.
   if (options.on_write && !options.on_write().ok()) return {};
-  if (TRY(files.database->info()).size_bytes != old_size && options.on_resize &&
-      !options.on_resize().ok()) {
+  if (TRY(files.database->info()).size_bytes != old_size && options.on_resize && !options.on_resize().ok()) {
     return {};
   }
   index->set_backfilled(to);
@@ -129,8 +125,7 @@ Status WalWriter::State::copy_pages(uint32_t from, uint32_t to) {
     if (!adjoins || run.size() + page_size > kRunBytes) TRY(write_run());
     if (run.empty()) run_first = f.pgno;
     run.resize(run.size() + page_size);
-    TRY(files.wal->read_exactly(frame_offset(f.frame) + kWalFrameHeaderBytes,
-                                MutableByteView(run).last(page_size)));
+    TRY(files.wal->read_exactly(frame_offset(f.frame) + kWalFrameHeaderBytes, MutableByteView(run).last(page_size)));
   }
   return write_run();
 }

@@ -48,15 +48,12 @@ constexpr uint32_t kFirstBlockEntries = kBlockEntries - kEntriesOffset / sizeof(
 constexpr uint32_t kSlots = 2 * kBlockEntries;
 static_assert(kFirstBlockEntries == 4062);
 
-uint32_t block_of(uint32_t frame) {
-  return (frame + kBlockEntries - kFirstBlockEntries - 1) / kBlockEntries;
-}
+uint32_t block_of(uint32_t frame) { return (frame + kBlockEntries - kFirstBlockEntries - 1) / kBlockEntries; }
 uint32_t hash_of(Pgno pgno) { return (pgno * 383) & (kSlots - 1); }
 uint32_t next_slot(uint32_t slot) { return (slot + 1) & (kSlots - 1); }
 
 WalChecksum header_checksum(const RawHeader& raw) {
-  return wal_checksum(
-      false, ByteView(reinterpret_cast<const uint8_t*>(&raw), offsetof(RawHeader, checksum)), {});
+  return wal_checksum(false, ByteView(reinterpret_cast<const uint8_t*>(&raw), offsetof(RawHeader, checksum)), {});
 }
 
 void seal(RawHeader& raw) {
@@ -181,16 +178,11 @@ struct WalIndexWriter::Table {
   void set_page(uint32_t place, Pgno pgno) {
     __atomic_store_n(reinterpret_cast<uint32_t*>(pages) + place - 1, pgno, __ATOMIC_RELAXED);
   }
-  uint32_t slot(uint32_t i) const {
-    return __atomic_load_n(reinterpret_cast<uint16_t*>(slots) + i, __ATOMIC_ACQUIRE);
-  }
+  uint32_t slot(uint32_t i) const { return __atomic_load_n(reinterpret_cast<uint16_t*>(slots) + i, __ATOMIC_ACQUIRE); }
   void set_slot(uint32_t i, uint32_t place) {
-    __atomic_store_n(reinterpret_cast<uint16_t*>(slots) + i, static_cast<uint16_t>(place),
-                     __ATOMIC_RELEASE);
+    __atomic_store_n(reinterpret_cast<uint16_t*>(slots) + i, static_cast<uint16_t>(place), __ATOMIC_RELEASE);
   }
-  void zero() {
-    std::memset(pages, 0, static_cast<size_t>(slots + kSlots * sizeof(uint16_t) - pages));
-  }
+  void zero() { std::memset(pages, 0, static_cast<size_t>(slots + kSlots * sizeof(uint16_t) - pages)); }
   void remove_above(uint32_t place) {
     for (uint32_t i = 0; i < kSlots; ++i) {
       if (slot(i) > place) set_slot(i, 0);
@@ -237,8 +229,7 @@ std::optional<WalIndexHeader> WalIndexWriter::header() const {
   std::memcpy(copies, data, kWalIndexHeaderBytes);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   std::memcpy(copies + kWalIndexHeaderBytes, data + kWalIndexHeaderBytes, kWalIndexHeaderBytes);
-  if (std::memcmp(copies, copies + kWalIndexHeaderBytes, kWalIndexHeaderBytes) != 0)
-    return std::nullopt;
+  if (std::memcmp(copies, copies + kWalIndexHeaderBytes, kWalIndexHeaderBytes) != 0) return std::nullopt;
   return parse_copy(copies);
 }
 
@@ -298,8 +289,8 @@ Status WalIndexWriter::append(uint32_t frame, Pgno pgno) {
   uint32_t slot = hash_of(pgno);
   for (uint32_t collisions = place; t.slot(slot) != 0; slot = next_slot(slot)) {
     if (collisions-- == 0) {
-      return Error(ErrorCode::kCorrupt, "the hash table of " + shm_.path() +
-                                            " has no free slot for frame " + std::to_string(frame));
+      return Error(ErrorCode::kCorrupt,
+                   "the hash table of " + shm_.path() + " has no free slot for frame " + std::to_string(frame));
     }
   }
   t.set_page(place, pgno);

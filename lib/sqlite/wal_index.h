@@ -39,8 +39,7 @@ constexpr uint32_t kReadMarkUnused = 0xffffffff;
 struct WalIndexHeader {
   uint32_t change = 0;  // iChange
   bool big_endian_checksum = false;
-  uint32_t page_size =
-      0;  // decoded from szPage; may be 0 while max_frame is 0: no frame was ever seen
+  uint32_t page_size = 0;      // decoded from szPage; may be 0 while max_frame is 0: no frame was ever seen
   uint32_t max_frame = 0;      // mxFrame
   Pgno size_pages = 0;         // nPage; 0 with max_frame 0: SQLite takes the database file's size
   WalChecksum frame_checksum;  // running checksum after max_frame; means nothing while that is 0

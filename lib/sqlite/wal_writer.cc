@@ -30,9 +30,7 @@ uint32_t WalWriter::frames_to_checkpoint() const {
   return max_frame - std::min(max_frame, state_->index->checkpoint_info().backfilled);
 }
 
-Status WalWriter::read_page(Pgno pgno, MutableByteView page) {
-  return state_->read_page(pgno, page);
-}
+Status WalWriter::read_page(Pgno pgno, MutableByteView page) { return state_->read_page(pgno, page); }
 
 Status WalWriter::State::read_page(Pgno pgno, MutableByteView page) {
   CHECK_EQ(page.size(), options.page_size);
@@ -41,8 +39,7 @@ Status WalWriter::State::read_page(Pgno pgno, MutableByteView page) {
   uint32_t backfilled = index->checkpoint_info().backfilled;
   uint32_t frame = index->find(pgno, published.max_frame, backfilled);
   if (frame != 0) return files.wal->read_exactly(frame_offset(frame) + kWalFrameHeaderBytes, page);
-  size_t n =
-      TRY(files.database->read_at(static_cast<uint64_t>(pgno - 1) * options.page_size, page));
+  size_t n = TRY(files.database->read_at(static_cast<uint64_t>(pgno - 1) * options.page_size, page));
   std::memset(page.data() + n, 0, page.size() - n);
   return {};
 }
@@ -132,8 +129,7 @@ Status WalWriter::add_page(Pgno pgno, ByteView page) {
   // Until this has gone well.
   s.phase = State::Phase::kFailed;
   if (pgno == 0 || pgno == lock_page(s.options.page_size)) {
-    return Error(ErrorCode::kInvalid,
-                 "page " + std::to_string(pgno) + " cannot be written to a WAL");
+    return Error(ErrorCode::kInvalid, "page " + std::to_string(pgno) + " cannot be written to a WAL");
   }
   if (!s.run.empty()) s.seal_last_frame(0);
   if (s.run.size() + s.frame_bytes() > std::max(kRunBytes, s.frame_bytes())) {
@@ -159,8 +155,7 @@ void WalWriter::State::seal_last_frame(Pgno commit_size) {
   store_be32(frame + 4, commit_size);
   bool big_endian = published.big_endian_checksum;
   running = wal_checksum(big_endian, ByteView(frame, 8), running);
-  running =
-      wal_checksum(big_endian, ByteView(frame + kWalFrameHeaderBytes, options.page_size), running);
+  running = wal_checksum(big_endian, ByteView(frame + kWalFrameHeaderBytes, options.page_size), running);
   store_be32(frame + 16, running.a);
   store_be32(frame + 20, running.b);
 }

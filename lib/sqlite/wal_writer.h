@@ -63,8 +63,7 @@ class WalWriter {
   // wants every reader gone (kBusy). kInvalid: the newest page 1 is none of a database in WAL mode
   // with this page size; kCorrupt: the wal-index does not fit the WAL. `random` outlives the
   // writer.
-  static Result<std::unique_ptr<WalWriter>> attach(WalWriterFiles files,
-                                                   std::unique_ptr<LockDoor> locks,
+  static Result<std::unique_ptr<WalWriter>> attach(WalWriterFiles files, std::unique_ptr<LockDoor> locks,
                                                    const WalWriterOptions& options, Random& random);
   ~WalWriter();  // releases the locks, leaves the files
   WalWriter(const WalWriter&) = delete;

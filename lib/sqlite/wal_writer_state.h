@@ -10,12 +10,9 @@
 namespace litefs {
 
 struct WalWriter::State {
-  State(WalWriterFiles files_in, std::unique_ptr<LockDoor> locks_in,
-        const WalWriterOptions& options_in, Random& random_in)
-      : files(std::move(files_in)),
-        locks(std::move(locks_in)),
-        options(options_in),
-        random(random_in) {}
+  State(WalWriterFiles files_in, std::unique_ptr<LockDoor> locks_in, const WalWriterOptions& options_in,
+        Random& random_in)
+      : files(std::move(files_in)), locks(std::move(locks_in)), options(options_in), random(random_in) {}
 
   // wal_attach.cc
   Status join_shared_memory();

@@ -1,5 +1,6 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 
+#include <chrono>
 
 #include "base/bytes.h"
 #include "base/log.h"
@@ -8,8 +9,6 @@
 #include "env/worker_pool.h"
 #include "env/write_watch.h"
 #include "test.h"
-
-#include <chrono>
 
 using namespace litefs;
 

@@ -54,8 +54,7 @@ struct Target {
 class Passthrough {
  public:
   Passthrough(const std::string& program, const std::string& directory) {
-    for (const char* name : {"/backing", "/mount"})
-      std::filesystem::create_directories(directory + name);
+    for (const char* name : {"/backing", "/mount"}) std::filesystem::create_directories(directory + name);
     test::SpawnOptions options;
     options.argv = {program, directory + "/backing", directory + "/mount"};
     process_ = test::Process::spawn(options);
@@ -74,9 +73,7 @@ class Passthrough {
 class LocalRun {
  public:
   LocalRun(const Options& options, bool with_replica)
-      : options_(options),
-        with_replica_(with_replica),
-        cluster_(options.cluster(with_replica ? 2 : 1)) {
+      : options_(options), with_replica_(with_replica), cluster_(options.cluster(with_replica ? 2 : 1)) {
     targets_.push_back({"native", cluster_.scratch("native")});
     std::filesystem::create_directories(targets_[0].directory);
     if (!options.passthrough.empty()) {
@@ -95,8 +92,7 @@ class LocalRun {
     build(bench.database);
     // Opened now, so that the mount passes the files of a database in WAL through.
     std::vector<std::vector<Worker>> workers;
-    std::vector<Worker>
-        idle;  // each has committed something, so that the WAL is there and holds frames
+    std::vector<Worker> idle;  // each has committed something, so that the WAL is there and holds frames
     for (const Target& target : targets_) {
       if (!bench.empty_wal) {
         idle.emplace_back("update", target.directory + "/" + bench.database);
@@ -174,11 +170,9 @@ class LocalRun {
       for (size_t i = 0; i < own.size(); i++) paired.push_back(own[i] / native[i]);
       double ratio = median(own) / median(native);
       char summary[160];
-      snprintf(summary, sizeof summary,
-               "%-20s %-12s %10s/s  ratio %.2f  (paired %.2f, %.2f to %.2f)%s", name.c_str(),
-               target.name.c_str(), short_number(median(own)).c_str(), ratio, median(paired),
-               percentile(paired, 0), percentile(paired, 1),
-               with_replica_ ? "  with a replica" : "");
+      snprintf(summary, sizeof summary, "%-20s %-12s %10s/s  ratio %.2f  (paired %.2f, %.2f to %.2f)%s", name.c_str(),
+               target.name.c_str(), short_number(median(own)).c_str(), ratio, median(paired), percentile(paired, 0),
+               percentile(paired, 1), with_replica_ ? "  with a replica" : "");
       Record(name)
           .number("replica", with_replica_)
           .text("target", target.name)

@@ -33,13 +33,12 @@ std::vector<std::string> all_names() {
 }
 
 void usage() {
-  std::cerr
-      << "usage: litefs-bench [--only NAME[,NAME]…] [--replica no|yes|both] [--rounds N] "
-         "[--slice-ms N]\n"
-         "                    [--quick] [--litefs PATH] [--passthrough PATH] [--directory DIR]\n"
-         "Without --litefs and --passthrough the programs of the same build are taken.\n"
-         "names: "
-      << joined(all_names()) << "\n";
+  std::cerr << "usage: litefs-bench [--only NAME[,NAME]…] [--replica no|yes|both] [--rounds N] "
+               "[--slice-ms N]\n"
+               "                    [--quick] [--litefs PATH] [--passthrough PATH] [--directory DIR]\n"
+               "Without --litefs and --passthrough the programs of the same build are taken.\n"
+               "names: "
+            << joined(all_names()) << "\n";
 }
 
 // A program of the build that this one is of: BUILD/NAME, where this is
@@ -99,8 +98,7 @@ Options parse(const std::vector<std::string>& words) {
 }
 
 bool wants_any(const Options& options, const std::vector<std::string>& names) {
-  return std::any_of(names.begin(), names.end(),
-                     [&](const std::string& n) { return options.wants(n); });
+  return std::any_of(names.begin(), names.end(), [&](const std::string& n) { return options.wants(n); });
 }
 
 void run(const Options& options) {

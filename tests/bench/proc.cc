@@ -55,8 +55,7 @@ uint16_t local_port(int socket_fd) {
   socklen_t size = sizeof address;
   if (getsockname(socket_fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return 0;
   if (address.ss_family == AF_INET) return ntohs(reinterpret_cast<sockaddr_in&>(address).sin_port);
-  if (address.ss_family == AF_INET6)
-    return ntohs(reinterpret_cast<sockaddr_in6&>(address).sin6_port);
+  if (address.ss_family == AF_INET6) return ntohs(reinterpret_cast<sockaddr_in6&>(address).sin6_port);
   return 0;
 }
 
@@ -100,8 +99,7 @@ Memory memory_of(const std::vector<pid_t>& processes) {
   for (pid_t process : processes) {
     std::string directory = "/proc/" + std::to_string(process);
     memory.resident_bytes += kilobytes_line(test::read_text_file(directory + "/status"), "VmRSS");
-    memory.proportional_bytes +=
-        kilobytes_line(test::read_text_file(directory + "/smaps_rollup"), "Pss");
+    memory.proportional_bytes += kilobytes_line(test::read_text_file(directory + "/smaps_rollup"), "Pss");
   }
   return memory;
 }
@@ -112,8 +110,7 @@ int64_t cpu_ns(const std::vector<pid_t>& processes) {
     std::string tasks = "/proc/" + std::to_string(process) + "/task";
     for (int task : numbers_in(tasks)) {
       // The first number of schedstat is the time on a CPU, ns.
-      total += std::atoll(
-          test::read_text_file(tasks + "/" + std::to_string(task) + "/schedstat").c_str());
+      total += std::atoll(test::read_text_file(tasks + "/" + std::to_string(task) + "/schedstat").c_str());
     }
   }
   return total;

@@ -12,8 +12,7 @@ namespace litefs::bench {
 std::vector<pid_t> process_tree(pid_t root);
 
 struct Memory {
-  int64_t resident_bytes =
-      0;  // VmRSS, added up: pages shared between the processes count several times
+  int64_t resident_bytes = 0;      // VmRSS, added up: pages shared between the processes count several times
   int64_t proportional_bytes = 0;  // Pss
 };
 Memory memory_of(const std::vector<pid_t>& processes);

@@ -26,8 +26,8 @@ struct Observed {
   std::vector<int64_t> committed;
   std::vector<int64_t> visible;
 };
-Observed write_and_watch(Worker& writer, Worker& watcher, int64_t last, int64_t count,
-                         int64_t pause_us, int64_t poll_us) {
+Observed write_and_watch(Worker& writer, Worker& watcher, int64_t last, int64_t count, int64_t pause_us,
+                         int64_t poll_us) {
   watcher.command("watch " + std::to_string(last) + " " + std::to_string(poll_us));
   watcher.process().read_line(test::Millis(10000));
   writer.command("insert " + std::to_string(count) + " " + std::to_string(pause_us));
@@ -44,8 +44,7 @@ void latency(const Options& options, test::Cluster& cluster) {
   int64_t count = options.quick ? 200 : 3000;
   Worker writer("insert", cluster.node(0).path("latency"));
   Worker watcher("watch", cluster.node(1).path("latency"));
-  Observed observed =
-      write_and_watch(writer, watcher, kSmallRows + count, count, kLatencyPauseUs, 0);
+  Observed observed = write_and_watch(writer, watcher, kSmallRows + count, count, kLatencyPauseUs, 0);
   std::vector<double> latencies;
   for (size_t i = 0; i < observed.committed.size(); i++) {
     latencies.push_back(static_cast<double>(observed.visible[i] - observed.committed[i]));
@@ -68,24 +67,21 @@ void catch_up(const Options& options, test::Cluster& cluster) {
   Worker watcher("watch", cluster.node(1).path("catch_up"));
   std::vector<double> times;
   for (int i = 1; i <= tries; i++) {
-    Observed observed =
-        write_and_watch(writer, watcher, kSmallRows + count * i, count, 0, kCatchUpPollUs);
+    Observed observed = write_and_watch(writer, watcher, kSmallRows + count * i, count, 0, kCatchUpPollUs);
     times.push_back(static_cast<double>(observed.visible.back() - observed.committed.back()));
-    double seconds =
-        static_cast<double>(observed.committed.back() - observed.committed.front()) / 1e9;
+    double seconds = static_cast<double>(observed.committed.back() - observed.committed.front()) / 1e9;
     cluster.wait_for_equal(kConvergence);
     Record("catch_up")
         .text("unit", "ns")
         .number("transactions", static_cast<double>(count))
         .number("time", times.back())
         .number("writer_rate", static_cast<double>(count) / seconds)
-        .print("catch_up         " + ms(times.back()) + " after " + std::to_string(count) +
-               " transactions at " + short_number(static_cast<double>(count) / seconds) + "/s");
+        .print("catch_up         " + ms(times.back()) + " after " + std::to_string(count) + " transactions at " +
+               short_number(static_cast<double>(count) / seconds) + "/s");
   }
 }
 
-void wire_bytes(const Options& options, test::Cluster& cluster, const std::string& kind,
-                int64_t pause_us) {
+void wire_bytes(const Options& options, test::Cluster& cluster, const std::string& kind, int64_t pause_us) {
   int64_t count = options.quick ? 500 : (pause_us ? 1000 : 5000);
   test::Node& primary = cluster.node(0);
   Worker writer(kind, primary.path("wire_" + kind));
@@ -104,8 +100,8 @@ void wire_bytes(const Options& options, test::Cluster& cluster, const std::strin
              (pause_us ? ", paced" : ", at full speed"));
 }
 
-// How long a new node takes to have all of a database: from the change log, where that still goes back to the beginning,
-// or as a copy of the pages.
+// How long a new node takes to have all of a database: from the change log, where that still goes back to the
+// beginning, or as a copy of the pages.
 void first_load(const Options& options, bool copy) {
   test::ClusterOptions settings = options.cluster(1);
   if (copy) settings.data_settings = {"retention-size: 1MB", "retention-monitor-interval: 1s"};
@@ -121,7 +117,8 @@ void first_load(const Options& options, bool copy) {
     Worker reader("first_read", cluster.node(index).path("big"));
     double time = static_cast<double>(reader.times_answer().at(0) - start);
     cluster.wait_for_equal(kConvergence);
-    if (copy != cluster.log_contains(index, "copy from the primary complete")) throw std::runtime_error("not loaded as intended");
+    if (copy != cluster.log_contains(index, "copy from the primary complete"))
+      throw std::runtime_error("not loaded as intended");
     Record("first_load")
         .text("unit", "ns")
         .text("from", copy ? "copy" : "log")
@@ -179,8 +176,7 @@ void join_delete(const Options& options, const std::string& kind) {
   settings.data_settings = {"retention-size: 1MB", "retention-monitor-interval: 1s"};
   test::Cluster cluster(settings);
   cluster.start_primary();
-  run_builder("build_big_delete", cluster.node(0).path("join"),
-              options.quick ? 20'000'000 : 50'000'000);
+  run_builder("build_big_delete", cluster.node(0).path("join"), options.quick ? 20'000'000 : 50'000'000);
   sleep(kRetentionS);
   Worker writer(kind, cluster.node(0).path("join"));
   const std::string batch = kind + (kind == "update" ? " 100 0" : " 10 0");
@@ -220,8 +216,8 @@ void join_delete(const Options& options, const std::string& kind) {
       .number("joining_max", percentile(joining, 1))
       .number("joining_samples", static_cast<double>(joining.size()))
       .print("join_delete      " + kind + ": longest " + ms(percentile(joining, 1)) + ", median " +
-             ms(median(joining)) + " during a join; " + ms(percentile(alone, 1)) + " and " +
-             ms(median(alone)) + " without");
+             ms(median(joining)) + " during a join; " + ms(percentile(alone, 1)) + " and " + ms(median(alone)) +
+             " without");
 }
 
 }  // namespace
@@ -231,8 +227,8 @@ std::vector<std::string> replication_names() {
 }
 
 void run_replication(const Options& options) {
-  bool pair = options.wants("latency") || options.wants("catch_up") ||
-              options.wants("wire_insert") || options.wants("wire_update");
+  bool pair = options.wants("latency") || options.wants("catch_up") || options.wants("wire_insert") ||
+              options.wants("wire_update");
   if (pair) {
     test::Cluster cluster(options.cluster(2));
     cluster.start_primary();

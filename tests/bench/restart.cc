@@ -50,8 +50,7 @@ void restart(const Options& options, const std::string& name, int64_t bytes, boo
       .number("max", percentile(times, 1))
       .numbers("tries", times)
       .print(name + "       median " + short_number(median(times) / 1e6) + " ms, at most " +
-             short_number(percentile(times, 1) / 1e6) + " ms" +
-             (with_replica ? "  with a replica" : ""));
+             short_number(percentile(times, 1) / 1e6) + " ms" + (with_replica ? "  with a replica" : ""));
 }
 
 // After a load, with an application that has the database open and does nothing.
@@ -79,17 +78,15 @@ void rest(const Options& options, bool with_replica) {
           .number("processes", static_cast<double>(processes.size()))
           .number("resident", static_cast<double>(memory.resident_bytes))
           .number("proportional", static_cast<double>(memory.proportional_bytes))
-          .print("memory           " + who + " " +
-                 megabytes(static_cast<double>(memory.resident_bytes)) + " resident, " +
-                 megabytes(static_cast<double>(memory.proportional_bytes)) + " proportional" +
+          .print("memory           " + who + " " + megabytes(static_cast<double>(memory.resident_bytes)) +
+                 " resident, " + megabytes(static_cast<double>(memory.proportional_bytes)) + " proportional" +
                  (with_replica ? "  with a replica" : ""));
     }
     if (options.wants("idle")) {
       int64_t before = cpu_ns(processes);
       int64_t start = now_ns();
       sleep(options.quick ? 2 : 10);
-      double share =
-          static_cast<double>(cpu_ns(processes) - before) / static_cast<double>(now_ns() - start);
+      double share = static_cast<double>(cpu_ns(processes) - before) / static_cast<double>(now_ns() - start);
       Record("idle")
           .text("unit", "share of a core")
           .text("node", who)
@@ -103,17 +100,13 @@ void rest(const Options& options, bool with_replica) {
 
 }  // namespace
 
-std::vector<std::string> restart_names() {
-  return {"restart_200mb", "restart_2gb", "memory", "idle"};
-}
+std::vector<std::string> restart_names() { return {"restart_200mb", "restart_2gb", "memory", "idle"}; }
 
 void run_restart(const Options& options) {
   for (bool with_replica : {false, true}) {
     if (options.replica == (with_replica ? "no" : "yes")) continue;
-    if (options.wants("restart_200mb"))
-      restart(options, "restart_200mb", options.big_bytes(), with_replica);
-    if (options.wants("restart_2gb"))
-      restart(options, "restart_2gb", options.huge_bytes(), with_replica);
+    if (options.wants("restart_200mb")) restart(options, "restart_200mb", options.big_bytes(), with_replica);
+    if (options.wants("restart_2gb")) restart(options, "restart_2gb", options.huge_bytes(), with_replica);
     if (options.wants("memory") || options.wants("idle")) rest(options, with_replica);
   }
 }

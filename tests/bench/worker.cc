@@ -77,8 +77,7 @@ void build_many(const std::string& path) {
 
 void build_big(const std::string& path, const std::string& journal_mode, int64_t bytes) {
   std::mt19937_64 random(3);
-  build(path, journal_mode,
-        {bytes / (kBigRowBytes + 20), [&] { return random_text(random, kBigRowBytes); }});
+  build(path, journal_mode, {bytes / (kBigRowBytes + 20), [&] { return random_text(random, kBigRowBytes); }});
 }
 
 // Runs `operation` until the time is over.
@@ -99,9 +98,7 @@ Slice measure(int64_t milliseconds, const std::function<void()>& operation) {
 class Operations {
  public:
   Operations(const std::string& kind, const std::string& path)
-      : db_(path, SQLITE_OPEN_READWRITE),
-        rows_(db_.integer("PRAGMA user_version")),
-        random_(std::random_device()()) {
+      : db_(path, SQLITE_OPEN_READWRITE), rows_(db_.integer("PRAGMA user_version")), random_(std::random_device()()) {
     db_.exec(std::string("PRAGMA synchronous=") + (kind.ends_with("_full") ? "FULL" : "NORMAL"));
     select_ = std::make_unique<Statement>(db_, "SELECT v FROM t WHERE id = ?1");
     update_ = std::make_unique<Statement>(db_, "UPDATE t SET n = n + 1 WHERE id = ?1");
@@ -138,9 +135,7 @@ class Operations {
   }
 
  private:
-  int64_t random_row() {
-    return 1 + static_cast<int64_t>(random_() % static_cast<uint64_t>(rows_));
-  }
+  int64_t random_row() { return 1 + static_cast<int64_t>(random_() % static_cast<uint64_t>(rows_)); }
 
   Sql db_;
   int64_t rows_;
@@ -148,9 +143,7 @@ class Operations {
   std::unique_ptr<Statement> select_, update_, insert_, replace_;
 };
 
-void answer(const Slice& slice) {
-  std::cout << slice.operations << " " << slice.seconds << std::endl;
-}
+void answer(const Slice& slice) { std::cout << slice.operations << " " << slice.seconds << std::endl; }
 
 void answer(const std::vector<int64_t>& times) {
   std::ostringstream line;
@@ -162,8 +155,7 @@ using Operation = void (Operations::*)();
 
 Operation operation_of(const std::string& kind) {
   if (kind == "point_read") return &Operations::point_read;
-  if (kind == "one_row_normal" || kind == "one_row_full" || kind == "update")
-    return &Operations::one_row;
+  if (kind == "one_row_normal" || kind == "one_row_full" || kind == "update") return &Operations::one_row;
   if (kind == "insert_row" || kind == "insert") return &Operations::insert_row;
   if (kind == "rows_1000") return &Operations::rows_1000;
   if (kind == "update_200" || kind == "update_200_full") return &Operations::update_200;
@@ -228,8 +220,7 @@ int run_watch(const std::string& path) {
     std::cout << "ready" << std::endl;
     while (seen < last) {
       int64_t id = newest_id();
-      if (id > seen)
-        times.insert(times.end(), static_cast<size_t>(std::min(id, last) - seen), now_ns());
+      if (id > seen) times.insert(times.end(), static_cast<size_t>(std::min(id, last) - seen), now_ns());
       seen = std::max(seen, id);
       if (pause_us)
         usleep(static_cast<useconds_t>(pause_us));
@@ -291,8 +282,7 @@ std::vector<int64_t> Worker::times_answer(test::Millis timeout) {
 }
 
 void run_builder(const std::string& kind, const std::string& path, int64_t bytes) {
-  test::run_command({"/proc/self/exe", "worker", kind, path, std::to_string(bytes)},
-                    test::Millis(600000));
+  test::run_command({"/proc/self/exe", "worker", kind, path, std::to_string(bytes)}, test::Millis(600000));
 }
 
 int run_worker(const std::vector<std::string>& words) {

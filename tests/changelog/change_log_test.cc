@@ -111,8 +111,7 @@ TEST_CASE("a batch may hold many records and epochs") {
   std::vector<ChangeLog::Entry> batch;
   for (int i = 0; i < 30; ++i) {
     if (i % 7 == 0) f.maker.set_epoch(Epoch{static_cast<uint64_t>(i + 1)});
-    f.records.push_back(
-        f.maker.next(1 + static_cast<size_t>(i) % 3, 1 + static_cast<uint64_t>(i) % 2));
+    f.records.push_back(f.maker.next(1 + static_cast<size_t>(i) % 3, 1 + static_cast<uint64_t>(i) % 2));
   }
   for (int i = 0; i < 30; ++i) {
     batch.push_back(f.records[static_cast<size_t>(i)].entry());
@@ -214,8 +213,7 @@ TEST_CASE("a first entry that is torn leaves the segment before") {
   REQUIRE(f.segments().size() == 2);
   for (int torn_bytes : {0, 1, 500}) {
     f.log.reset();
-    f.write_file(f.directory() + "/0000000000000001-0000000000000005.seg",
-                 Bytes(static_cast<size_t>(torn_bytes)));
+    f.write_file(f.directory() + "/0000000000000001-0000000000000005.seg", Bytes(static_cast<size_t>(torn_bytes)));
     f.reopen();
     CHECK(f.segments().size() == 2);
     CHECK(f.sink->lines.size() == 1);
@@ -225,8 +223,7 @@ TEST_CASE("a first entry that is torn leaves the segment before") {
   CHECK(f.yields(*f.cursor_at(0), 0));
 }
 
-TEST_CASE(
-    "any flipped bit in the last segment costs its entry and those behind it, never a wrong byte") {
+TEST_CASE("any flipped bit in the last segment costs its entry and those behind it, never a wrong byte") {
   LogFixture f;
   f.append(3);
   std::map<uint64_t, size_t> entries_of_end;
@@ -262,11 +259,10 @@ TEST_CASE("entries before the known end are not read again") {
   CHECK(f.log->end() == end);
   CHECK(f.sink->lines.empty());
   // A known end that is none falls back to the full check.
-  for (LogEnd wrong :
-       {LogEnd{}, LogEnd{Epoch{1}, TxId{2}, known.offset_bytes, known.last_entry_bytes},
-        LogEnd{Epoch{1}, TxId{1}, known.offset_bytes, known.last_entry_bytes - 1},
-        LogEnd{Epoch{1}, TxId{1}, known.offset_bytes, known.offset_bytes + 1},
-        LogEnd{Epoch{1}, TxId{1}, ~0ull, known.last_entry_bytes}}) {
+  for (LogEnd wrong : {LogEnd{}, LogEnd{Epoch{1}, TxId{2}, known.offset_bytes, known.last_entry_bytes},
+                       LogEnd{Epoch{1}, TxId{1}, known.offset_bytes, known.last_entry_bytes - 1},
+                       LogEnd{Epoch{1}, TxId{1}, known.offset_bytes, known.offset_bytes + 1},
+                       LogEnd{Epoch{1}, TxId{1}, ~0ull, known.last_entry_bytes}}) {
     Bytes before = f.segment_bytes(0);
     f.reopen(wrong);
     CHECK_FALSE(f.log->last());
@@ -315,8 +311,7 @@ TEST_CASE("damage in an older segment is an error that names the place, never sk
     if (in_second_envelope) {
       REQUIRE(read == 1);
       REQUIRE(code_of(more) == ErrorCode::kCorrupt);
-      REQUIRE(more.error().message().find(path + " at byte " + std::to_string(second)) !=
-              std::string::npos);
+      REQUIRE(more.error().message().find(path + " at byte " + std::to_string(second)) != std::string::npos);
     } else {
       REQUIRE(read == f.records.size());
     }
@@ -339,9 +334,7 @@ TEST_CASE("a segment under a wrong name is an error") {
   LogFixture f;
   f.append(2);
   f.log.reset();
-  REQUIRE(
-      f.files->rename(f.segment_path(0), f.directory() + "/0000000000000001-0000000000000002.seg")
-          .ok());
+  REQUIRE(f.files->rename(f.segment_path(0), f.directory() + "/0000000000000001-0000000000000002.seg").ok());
   CHECK(code_of(f.open()) == ErrorCode::kCorrupt);
 }
 

@@ -52,8 +52,7 @@ class RecordMaker {
  public:
   static constexpr uint32_t kPageSize = 512;
 
-  explicit RecordMaker(Position start = {}, Epoch epoch = Epoch{1})
-      : position_(start), epoch_(epoch) {}
+  explicit RecordMaker(Position start = {}, Epoch epoch = Epoch{1}) : position_(start), epoch_(epoch) {}
 
   void set_epoch(Epoch epoch) { epoch_ = epoch; }
   const Position& position() const { return position_; }
@@ -101,9 +100,8 @@ class RecordMaker {
 };
 
 inline bool same_info(const LogEntryInfo& a, const LogEntryInfo& b) {
-  return a.position == b.position && a.before == b.before && a.txid_first == b.txid_first &&
-         a.wall_ms == b.wall_ms && a.record_bytes == b.record_bytes && a.note == b.note &&
-         a.before_epoch == b.before_epoch;
+  return a.position == b.position && a.before == b.before && a.txid_first == b.txid_first && a.wall_ms == b.wall_ms &&
+         a.record_bytes == b.record_bytes && a.note == b.note && a.before_epoch == b.before_epoch;
 }
 
 inline Result<Bytes> read_record(RecordSource& source) {

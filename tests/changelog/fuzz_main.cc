@@ -41,8 +41,7 @@ class Mutator {
       case 4: input.erase(here, there); break;
       case 5: {
         Bytes piece(here, there);
-        input.insert(input.begin() + static_cast<std::ptrdiff_t>(below(input.size())),
-                     piece.begin(), piece.end());
+        input.insert(input.begin() + static_cast<std::ptrdiff_t>(below(input.size())), piece.begin(), piece.end());
         break;
       }
       default: {

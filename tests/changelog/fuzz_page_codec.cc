@@ -18,8 +18,7 @@ Bytes seed(PageCodec& codec, uint8_t size_log2, bool with_previous, size_t chang
   Bytes previous = previous_image(512u << size_log2), page = previous;
   for (size_t i = 0; i < changes; ++i) page[below(rng, page.size())] ^= 0x20;
   Bytes encoded;
-  PageEncoding encoding =
-      codec.encode(page, with_previous ? ByteView(previous) : ByteView(), encoded);
+  PageEncoding encoding = codec.encode(page, with_previous ? ByteView(previous) : ByteView(), encoded);
   encoded.insert(encoded.begin(), {static_cast<uint8_t>(encoding), size_log2});
   return encoded;
 }

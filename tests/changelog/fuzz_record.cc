@@ -29,8 +29,7 @@ Bytes make_record(uint32_t page_size, uint64_t group, bool drop) {
     Bytes page = zeros;
     size_t changes = below(rng, 3) * 100;
     for (size_t i = 0; i < changes; ++i) page[below(rng, page_size)] = static_cast<uint8_t>(rng());
-    encoder.add_page(pgno, page, page_hash(pgno, page),
-                     below(rng, 2) ? ByteView(zeros) : ByteView());
+    encoder.add_page(pgno, page, page_hash(pgno, page), below(rng, 2) ? ByteView(zeros) : ByteView());
   }
   encoder.finish(Checksum{});
   return encoder.take();

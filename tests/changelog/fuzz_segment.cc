@@ -32,14 +32,12 @@ Bytes make_segment(uint8_t flags, int entries) {
 void make_hashes_right(Bytes& segment, bool records_too) {
   for (size_t at = 0; segment.size() - at >= kEnvelopeBytes;) {
     uint8_t* envelope = segment.data() + at;
-    store_le64(envelope + kEnvelopeBytes - 8,
-               XXH3_64bits_withSeed(envelope, kEnvelopeBytes - 8, at));
+    store_le64(envelope + kEnvelopeBytes - 8, XXH3_64bits_withSeed(envelope, kEnvelopeBytes - 8, at));
     at += kEnvelopeBytes;
     uint64_t bytes = load_le64(envelope + 8);
     if (bytes < 8 || bytes > segment.size() - at) return;
     size_t hashed = static_cast<size_t>(bytes) - 8;
-    if (records_too)
-      store_le64(segment.data() + at + hashed, XXH3_64bits(segment.data() + at, hashed));
+    if (records_too) store_le64(segment.data() + at + hashed, XXH3_64bits(segment.data() + at, hashed));
     at += static_cast<size_t>(bytes);
   }
 }

@@ -39,8 +39,7 @@ TEST_CASE("a large record appears when it is committed, not before") {
     REQUIRE(f.log->begin_large().ok());
     ByteView bytes(large.bytes);
     for (size_t at = 0; at < bytes.size(); at += 1000) {
-      REQUIRE(
-          f.log->append_large(bytes.subspan(at, std::min<size_t>(1000, bytes.size() - at))).ok());
+      REQUIRE(f.log->append_large(bytes.subspan(at, std::min<size_t>(1000, bytes.size() - at))).ok());
       REQUIRE_FALSE(cursor->next().value());
       REQUIRE(f.log->end() == end);
       REQUIRE(f.log->sync().ok());
@@ -206,10 +205,14 @@ TEST_CASE("retention tells every position that it makes the log forget, and an e
   LogFixture f(1500);
   f.append(20);
   std::vector<Position> told;
-  REQUIRE(f.log->trim({.bytes_max = 1, .retiring = [&](const std::vector<Position>& positions) {
-                         told.insert(told.end(), positions.begin(), positions.end());
-                         return Status();
-                       }}).ok());
+  REQUIRE(f.log
+              ->trim({.bytes_max = 1,
+                      .retiring =
+                          [&](const std::vector<Position>& positions) {
+                            told.insert(told.end(), positions.begin(), positions.end());
+                            return Status();
+                          }})
+              .ok());
   REQUIRE_FALSE(told.empty());
   CHECK(told.front().txid.value == 1);
   CHECK(told.back() == *f.log->oldest_before().value());
@@ -235,9 +238,7 @@ TEST_CASE("retention by age removes segments whose entries are all older") {
 TEST_CASE("retention keeps what is still needed, up to the hard bound") {
   LogFixture f(1500);
   f.append(20);
-  CHECK(
-      f.log->trim({.older_than_wall_ms = 100000, .bytes_max = 1, .keep_after = TxId{0}}).value() ==
-      0);
+  CHECK(f.log->trim({.older_than_wall_ms = 100000, .bytes_max = 1, .keep_after = TxId{0}}).value() == 0);
   REQUIRE(f.log->trim({.bytes_max = 1, .keep_after = TxId{7}}).ok());
   Position oldest = *f.log->oldest_before().value();
   CHECK(oldest.txid.value <= 7);
@@ -300,8 +301,7 @@ TEST_CASE("cursors on other threads read everything while the log grows and is t
         wrong = true;
       } else if (more.value()) {
         Result<Bytes> record = read_record(cursor->record());
-        if (!same_info(cursor->info(), f.records[i].info) || !record.ok() ||
-            record.value() != f.records[i].bytes) {
+        if (!same_info(cursor->info(), f.records[i].info) || !record.ok() || record.value() != f.records[i].bytes) {
           wrong = true;
         }
         slowest[reader] = ++i;

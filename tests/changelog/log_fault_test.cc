@@ -52,8 +52,7 @@ size_t check_holds_first(ChangeLog& log, const std::vector<MadeRecord>& records)
 // REQUIRE around a call would swallow the death.
 void must(const Status& status) { REQUIRE(status.ok()); }
 
-constexpr FaultAction kDeaths[] = {FaultAction::kKillBefore, FaultAction::kKillHalf,
-                                   FaultAction::kKillAfter};
+constexpr FaultAction kDeaths[] = {FaultAction::kKillBefore, FaultAction::kKillHalf, FaultAction::kKillAfter};
 
 // Runs `story` to its end to count its operations, then with a death at each of them, and `check`
 // on what is left, with a directory of its own each time.

@@ -41,9 +41,7 @@ class LogFixture {
   }
 
   // Position before entry `index`, which may be one past the last.
-  Position position_before(size_t index) const {
-    return index == 0 ? Position() : records[index - 1].info.position;
-  }
+  Position position_before(size_t index) const { return index == 0 ? Position() : records[index - 1].info.position; }
 
   // Whether `cursor` yields the records from `first` to `end`, and then the log's end.
   bool yields(LogCursor& cursor, size_t first, size_t end) {
@@ -64,9 +62,7 @@ class LogFixture {
 
   std::vector<std::string> segments() { return files->list(directory()).value(); }
   std::string segment_path(size_t index) { return directory() + "/" + segments()[index]; }
-  Bytes segment_bytes(size_t index) {
-    return files->read_all(segment_path(index), 1u << 30).value();
-  }
+  Bytes segment_bytes(size_t index) { return files->read_all(segment_path(index), 1u << 30).value(); }
   void write_file(const std::string& path, ByteView bytes) {
     std::unique_ptr<File> file = std::move(files->open(path, OpenMode::kCreate)).value();
     REQUIRE(file->write_at(0, bytes).ok());

@@ -24,8 +24,7 @@ Encoded encode(PageCodec& codec, ByteView page, ByteView previous) {
   return encoded;
 }
 
-void check_round_trip(PageCodec& codec, const Encoded& encoded, ByteView previous,
-                      const Bytes& page) {
+void check_round_trip(PageCodec& codec, const Encoded& encoded, ByteView previous, const Bytes& page) {
   Bytes decoded(page.size(), 0xee);
   Status status = codec.decode(encoded.encoding, encoded.bytes, previous, decoded);
   REQUIRE(status.ok());
@@ -55,8 +54,7 @@ Bytes reference_patch(const Bytes& page, const Bytes& previous) {
 }
 
 // Decoding may fail or give any page; it must not crash, nor touch what lies beside the page.
-void check_harmless(PageCodec& codec, PageEncoding encoding, const Bytes& bytes, ByteView previous,
-                    size_t page_size) {
+void check_harmless(PageCodec& codec, PageEncoding encoding, const Bytes& bytes, ByteView previous, size_t page_size) {
   Bytes page(page_size + 16, 0x5a);
   (void)codec.decode(encoding, bytes, previous, MutableByteView(page).first(page_size)).ok();
   for (size_t i = page_size; i < page.size(); ++i) REQUIRE(page[i] == 0x5a);
@@ -175,8 +173,7 @@ TEST_CASE("decoding refuses wrong sizes and missing previous images") {
   std::copy_n(text_bytes(rng, 600).begin(), 600, page.begin() + 700);
   Encoded delta = encode(codec, page, previous);
   REQUIRE(delta.encoding == PageEncoding::kDelta);
-  auto refused = [&](PageEncoding encoding, const Bytes& bytes, ByteView before,
-                     MutableByteView out) {
+  auto refused = [&](PageEncoding encoding, const Bytes& bytes, ByteView before, MutableByteView out) {
     Status status = codec.decode(encoding, bytes, before, out);
     return !status.ok() && status.error().code() == ErrorCode::kCorrupt;
   };
@@ -218,9 +215,7 @@ TEST_CASE("exactly one zstd frame is a page") {
 TEST_CASE("patches that leave the page are refused") {
   PageCodec codec;
   Bytes previous(512, 0), page(512);
-  auto decodes = [&](const Bytes& patch) {
-    return codec.decode(PageEncoding::kPatch, patch, previous, page).ok();
-  };
+  auto decodes = [&](const Bytes& patch) { return codec.decode(PageEncoding::kPatch, patch, previous, page).ok(); };
   CHECK(decodes({0xff, 0x03, 1, 9}));  // the last byte
   CHECK(page[511] == 9);
   CHECK_FALSE(decodes({0x80, 0x04, 1, 9}));     // one beyond
@@ -240,8 +235,8 @@ TEST_CASE("cut and flipped encodings never crash the decoder") {
   patched[900] ^= 1;
   Bytes text = text_bytes(rng, 500);
   std::copy(text.begin(), text.end(), rewritten.begin() + 300);
-  std::vector<Encoded> samples = {encode(codec, patched, previous),
-                                  encode(codec, rewritten, previous), encode(codec, rewritten, {})};
+  std::vector<Encoded> samples = {encode(codec, patched, previous), encode(codec, rewritten, previous),
+                                  encode(codec, rewritten, {})};
   for (const Encoded& sample : samples) {
     for (size_t size = 0; size < sample.bytes.size(); ++size) {
       Bytes cut(sample.bytes.begin(), sample.bytes.begin() + static_cast<long>(size));

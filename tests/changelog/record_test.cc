@@ -68,9 +68,7 @@ Status read_unverified(ByteView record) {
   return {};
 }
 
-void append_hash(Bytes& record) {
-  ByteWriter(record).le64(XXH3_64bits(record.data(), record.size()));
-}
+void append_hash(Bytes& record) { ByteWriter(record).le64(XXH3_64bits(record.data(), record.size())); }
 
 // A record written by hand, so that it may be wrong where the encoder would not be.
 struct HandMade {
@@ -159,15 +157,14 @@ TEST_CASE("the bytes of a record are as specified") {
   RecordEncoder encoder(codec, header);
   encoder.add_page(200, page, Checksum{0x0102030405060708}, page);
   encoder.finish(Checksum{0x1111});
-  Bytes expected = {'L',  'F',  'C',  'R',  1,    1,    0x88, 0x77, 0x66, 0x55, 0x44, 0x33,
-                    0x22, 0x11, 12,   0xa0, 0x8d, 0x06,  // 100000 pages
+  Bytes expected = {'L',  'F',  'C',  'R',  1,    1,    0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 12,
+                    0xa0, 0x8d, 0x06,                    // 100000 pages
                     12,   0xc0, 0xc4, 0x07, 10,          // epoch, TXIDs
                     0x80, 0x80, 0xb3, 0xc1, 0x9c, 0x33,  // wall clock
-                    0x11, 0x00, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0,    0,    0,
-                    0,    0,    0,    0,    0xac, 0x02, 2,    2,    0,    0,    0,    0,
-                    0,    0,    0,    0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0,
-                    0xc8, 0x01, 2,    8,    7,    6,    5,    4,    3,    2,    1,    0,
-                    0,    0x11, 0x11, 0,    0,    0,    0,    0,    0};
+                    0x11, 0x00, 0xff, 0xee, 0xdd, 0xcc, 0xbb, 0xaa, 0x99, 0,    0,    0,    0,    0,    0,
+                    0,    0xac, 0x02, 2,    2,    0,    0,    0,    0,    0,    0,    0,    0x88, 0x77, 0x66,
+                    0x55, 0x44, 0x33, 0x22, 0x11, 0,    0xc8, 0x01, 2,    8,    7,    6,    5,    4,    3,
+                    2,    1,    0,    0,    0x11, 0x11, 0,    0,    0,    0,    0,    0};
   append_hash(expected);
   CHECK(encoder.buffer() == expected);
 }
@@ -293,10 +290,8 @@ TEST_CASE("a header with impossible values is refused though its hash is right")
   CHECK(code_of({.size_after = 0}) == ErrorCode::kCorrupt);
   CHECK(code_of({.page_size_log2 = 0}) == ErrorCode::kCorrupt);
   CHECK(code_of({.flags = RecordHeader::kDrop}) == ErrorCode::kCorrupt);
-  CHECK(code_of({.flags = RecordHeader::kDrop, .page_size_log2 = 0, .size_after = 0}) ==
-        ErrorCode::kCorrupt);
-  CHECK(code_of({.flags = 3, .page_size_log2 = 0, .size_after = 0, .after = 0}) ==
-        ErrorCode::kCorrupt);
+  CHECK(code_of({.flags = RecordHeader::kDrop, .page_size_log2 = 0, .size_after = 0}) == ErrorCode::kCorrupt);
+  CHECK(code_of({.flags = 3, .page_size_log2 = 0, .size_after = 0, .after = 0}) == ErrorCode::kCorrupt);
   CHECK(code_of({.txid_first = 0}) == ErrorCode::kCorrupt);
   CHECK(code_of({.txid_first = 2, .txid_more = ~0ull - 1}) == ErrorCode::kCorrupt);
 }
@@ -323,8 +318,7 @@ TEST_CASE("pages with impossible numbers or lengths are refused though the hash 
   const Bytes raw(512, 1);
   auto with = [](std::initializer_list<Bytes> pages) {
     HandMade record;
-    for (const Bytes& page : pages)
-      record.pages.insert(record.pages.end(), page.begin(), page.end());
+    for (const Bytes& page : pages) record.pages.insert(record.pages.end(), page.begin(), page.end());
     return record;
   };
   Bytes tenth = hand_made_page(10, 0, raw, 512);

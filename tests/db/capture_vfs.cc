@@ -187,9 +187,9 @@ int x_shm_unmap(sqlite3_file* f, int remove) {
   return file->real->pMethods->xShmUnmap(file->real, remove && !file->state->dead);
 }
 
-const sqlite3_io_methods kMethods = {
-    2, x_close, x_read, x_write, x_truncate, x_sync, x_size, x_lock, x_unlock, x_reserved, x_control, x_sector,
-    x_device, x_shm_map, x_shm_lock, x_shm_barrier, x_shm_unmap, nullptr, nullptr};
+const sqlite3_io_methods kMethods = {2,          x_close,       x_read,      x_write,   x_truncate, x_sync,   x_size,
+                                     x_lock,     x_unlock,      x_reserved,  x_control, x_sector,   x_device, x_shm_map,
+                                     x_shm_lock, x_shm_barrier, x_shm_unmap, nullptr,   nullptr};
 
 State& state_of(sqlite3_vfs* vfs) { return *static_cast<State*>(vfs->pAppData); }
 
@@ -217,7 +217,8 @@ int v_delete(sqlite3_vfs* vfs, const char* path, int sync) {
   int code = state.change(
       SQLITE_IOERR_DELETE,
       [&]() -> Status {
-        if (name.kind == Kind::kSuper && state.group) return state.group(std::string(path).substr(std::string(path).rfind('/') + 1));
+        if (name.kind == Kind::kSuper && state.group)
+          return state.group(std::string(path).substr(std::string(path).rfind('/') + 1));
         if (!ours) return {};
         return name.kind == Kind::kJournal ? db->capture_file() : db->before_wal_unlink();
       },

@@ -41,8 +41,8 @@ struct Story {
   ~Story() { sqlite3_close(app); }
 
   void open() {
-    REQUIRE(sqlite3_open_v2(primary.file("app.db").c_str(), &app,
-                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "copies") == SQLITE_OK);
+    REQUIRE(sqlite3_open_v2(primary.file("app.db").c_str(), &app, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                            "copies") == SQLITE_OK);
     exec("PRAGMA secure_delete=OFF; PRAGMA cache_size=5; PRAGMA journal_mode=" + mode_);
   }
   bool try_exec(const std::string& sql) {
@@ -94,8 +94,7 @@ struct Story {
 
 }  // namespace
 
-TEST_CASE(
-    "a copy takes the pages that a transaction in flight has spilled as they were before it") {
+TEST_CASE("a copy takes the pages that a transaction in flight has spilled as they were before it") {
   for (const std::string mode : {"DELETE", "TRUNCATE", "PERSIST"}) {
     for (const std::string synchronous : {"OFF", "FULL"}) {
       for (bool unseen : {false, true}) {
@@ -120,8 +119,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE(
-    "a copy stops before a page that SQLite does not journal, and goes on after the transaction") {
+TEST_CASE("a copy stops before a page that SQLite does not journal, and goes on after the transaction") {
   for (const std::string end : {"ROLLBACK", "COMMIT"}) {
     CAPTURE(end);
     Story story("DELETE");
@@ -169,8 +167,8 @@ TEST_CASE("copies are made beside an application that never rests") {
         // Small ones, and such as spill, reuse free pages, or are taken back.
         story.try_exec("UPDATE t SET v = randomblob(900) WHERE id = " + n);
         if (i % 10 == 0)
-          story.try_exec("BEGIN; UPDATE t SET v = randomblob(900) WHERE id % 7 = " +
-                         std::to_string(i / 10 % 7) + "; COMMIT");
+          story.try_exec("BEGIN; UPDATE t SET v = randomblob(900) WHERE id % 7 = " + std::to_string(i / 10 % 7) +
+                         "; COMMIT");
         if (i % 25 == 0) story.try_exec("BEGIN; DELETE FROM t WHERE id < " + n + "; ROLLBACK");
         if (i % 50 == 0) story.try_exec("DELETE FROM t WHERE id % 5 = 0");
         if (i % 50 == 25) story.try_exec(fill(2000));
@@ -209,7 +207,7 @@ TEST_CASE("copies are made beside an application that never rests") {
     story.replicate(&at);
     CHECK(story.copy->position() == story.db->position());
     CHECK(story.checksum(story.copy) == story.db->position().checksum);
-    MESSAGE(mode, ": ", copies, " copies up to TXID ", story.db->position().txid.value,
-            ", not settled ", busy, " times");
+    MESSAGE(mode, ": ", copies, " copies up to TXID ", story.db->position().txid.value, ", not settled ", busy,
+            " times");
   }
 }

@@ -74,8 +74,9 @@ TEST_CASE("transactions of a WAL database are applied to a replica, pages equal"
     shell->run("UPDATE t SET a = 'changed' WHERE id = 1;");
     pair.replicate();
     pair.check_equal();
-    shell->run("WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 2000) "
-               "INSERT INTO t(a, b) SELECT hex(randomblob(20)), randomblob(n % 500) FROM c;");
+    shell->run(
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 2000) "
+        "INSERT INTO t(a, b) SELECT hex(randomblob(20)), randomblob(n % 500) FROM c;");
     shell->run("CREATE INDEX i ON t(a);");
     pair.replicate();
     pair.check_equal();
@@ -150,8 +151,9 @@ TEST_CASE("a database is deleted and made anew under its name") {
 TEST_CASE("a fuzzy copy taken while writers go on becomes consistent by the records since its start") {
   Pair pair;
   auto shell = pair.create();
-  shell->run("WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000) "
-             "INSERT INTO t(a, b) SELECT hex(randomblob(20)), randomblob(300) FROM c;");
+  shell->run(
+      "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000) "
+      "INSERT INTO t(a, b) SELECT hex(randomblob(20)), randomblob(300) FROM c;");
   REQUIRE(pair.source->drain(true).ok());
   pair.primary.batches().clear();
   Position start = pair.source->position();
@@ -162,7 +164,8 @@ TEST_CASE("a fuzzy copy taken while writers go on becomes consistent by the reco
     Bytes piece = copier.read_from(&next, 50).value();
     if (piece.empty()) break;
     REQUIRE(pair.copy->load_pages(piece).ok());
-    shell->run("UPDATE t SET b = randomblob(300) WHERE id % 97 = " + std::to_string(i) + "; INSERT INTO t(a) VALUES(1);");
+    shell->run("UPDATE t SET b = randomblob(300) WHERE id % 97 = " + std::to_string(i) +
+               "; INSERT INTO t(a) VALUES(1);");
     if (i == 5) shell->run("DELETE FROM t WHERE id > 2500;");
     REQUIRE(pair.source->drain(true).ok());
     if (i == 7) CHECK(shell->run("PRAGMA wal_checkpoint(TRUNCATE);") == "0|0|0");

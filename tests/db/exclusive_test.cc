@@ -57,8 +57,7 @@ class Pair {
     REQUIRE(source->drain(true).ok());
     // The database's truncation comes before the WAL's.
     const bool truncates = kind == "TRUNCATE";
-    CHECK(shell.run("PRAGMA wal_checkpoint(" + (truncates ? "PASSIVE" : kind) + ");")
-              .starts_with("0|"));
+    CHECK(shell.run("PRAGMA wal_checkpoint(" + (truncates ? "PASSIVE" : kind) + ");").starts_with("0|"));
     struct stat info;
     REQUIRE(stat(path().c_str(), &info) == 0);
     REQUIRE(source->before_database_resize(static_cast<uint64_t>(info.st_size)).ok());
@@ -79,10 +78,7 @@ class Pair {
     REQUIRE(wal->read_exactly(0, bytes).ok());
     WalHeader header = WalHeader::parse(ByteView(bytes, sizeof bytes)).value().value();
     WalAnchor start{header.salts, 0, header.checksum};
-    WalAnchor end =
-        scan_wal(*wal, header, start, [](uint32_t, const WalFrame&, ByteView) { return true; })
-            .value()
-            .end;
+    WalAnchor end = scan_wal(*wal, header, start, [](uint32_t, const WalFrame&, ByteView) { return true; }).value().end;
     Bytes frame(header.frame_bytes());
     store_be32(frame.data(), pgno);
     store_be32(frame.data() + 4, size_pages);
@@ -107,8 +103,7 @@ class Pair {
   uint64_t txid() { return source->position().txid.value; }
   void wait_for_trust() {
     // The poller would look again and again.
-    for (int64_t until = clock_->monotonic_ns() + 2 * ChainTrust::kAcceptedAfterNs;
-         clock_->monotonic_ns() <= until;) {
+    for (int64_t until = clock_->monotonic_ns() + 2 * ChainTrust::kAcceptedAfterNs; clock_->monotonic_ns() <= until;) {
       REQUIRE(source->poll().ok());
     }
     REQUIRE(source->poll().ok());
@@ -116,8 +111,7 @@ class Pair {
   void replicate() {
     std::vector<Bytes> records;
     while (!primary.batches().empty()) {
-      for (CapturedBatch::Item& item : primary.batches().front().items)
-        records.push_back(std::move(item.record));
+      for (CapturedBatch::Item& item : primary.batches().front().items) records.push_back(std::move(item.record));
       primary.batches().pop_front();
     }
     Status applied = copy->apply(records);
@@ -132,12 +126,10 @@ class Pair {
     Shell reader(replica.file("app.db"), true);
     CHECK(original.run("PRAGMA integrity_check;") == "ok");
     CHECK(original.run(".sha3sum") == reader.run(".sha3sum"));
-    for (auto [shell, dir] :
-         {std::pair(&original, &primary_dir), std::pair(&reader, &replica_dir)}) {
+    for (auto [shell, dir] : {std::pair(&original, &primary_dir), std::pair(&reader, &replica_dir)}) {
       std::string to = dir->file("copy.db");
       CHECK(shell->run(".backup " + to) == "");
-      uint32_t schema_version =
-          static_cast<uint32_t>(std::stoul(shell->run("PRAGMA schema_version;")));
+      uint32_t schema_version = static_cast<uint32_t>(std::stoul(shell->run("PRAGMA schema_version;")));
       CHECK(TestNode::content_checksum(to, schema_version) == source->position().checksum);
       std::remove(to.c_str());
     }
@@ -156,8 +148,7 @@ class Pair {
 
 }  // namespace
 
-TEST_CASE(
-    "a connection without an index is followed by the chain, its last commit a little later") {
+TEST_CASE("a connection without an index is followed by the chain, its last commit a little later") {
   Pair pair;
   uint64_t before = pair.txid();
   auto shell = pair.open_exclusive();
@@ -339,11 +330,9 @@ TEST_CASE("commits that the chain does not show are captured when a checkpoint h
   pair.check_equal();
 }
 
-TEST_CASE(
-    "random transactions of users that come and go, with and without an index, replicate exactly") {
+TEST_CASE("random transactions of users that come and go, with and without an index, replicate exactly") {
   uint32_t seed = std::random_device()();
-  if (const char* given = std::getenv("LITEFS_TEST_SEED"))
-    seed = static_cast<uint32_t>(std::stoul(given));
+  if (const char* given = std::getenv("LITEFS_TEST_SEED")) seed = static_cast<uint32_t>(std::stoul(given));
   std::printf("LITEFS_TEST_SEED=%u\n", seed);
   CAPTURE(seed);
   std::mt19937 random(seed);
@@ -372,8 +361,7 @@ TEST_CASE(
           }
           break;
         default:
-          shell->run("INSERT INTO t(a, b) VALUES(1, randomblob(" + std::to_string(random() % 6000) +
-                     "));");
+          shell->run("INSERT INTO t(a, b) VALUES(1, randomblob(" + std::to_string(random() % 6000) + "));");
           break;
       }
       if (random() % 2) REQUIRE(pair.source->poll().ok());

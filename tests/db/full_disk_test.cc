@@ -18,7 +18,8 @@ class SmallDisk {
  public:
   SmallDisk(const std::string& path, const std::string& size) : path_(path) {
     REQUIRE(posix_file_system()->make_directories(path).ok());
-    static const bool alone = unshare(CLONE_NEWNS) == 0 && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+    static const bool alone =
+        unshare(CLONE_NEWNS) == 0 && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
     mounted_ = alone && mount("none", path.c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
   }
   ~SmallDisk() {

@@ -79,9 +79,11 @@ TEST_CASE("an unreadable manifest is named and hides no other; an image that cha
   REQUIRE(export_lost_state(*files, dir.path(), "app.db", state.id(), to).ok());
   CHECK(files->read_all(to, 4096).value() == image);
   CHECK(export_lost_state(*files, dir.path(), "app.db", state.id(), to).error().code() == ErrorCode::kExists);
-  CHECK(export_lost_state(*files, dir.path(), "other.db", state.id(), dir.file("x")).error().code() == ErrorCode::kNotFound);
+  CHECK(export_lost_state(*files, dir.path(), "other.db", state.id(), dir.file("x")).error().code() ==
+        ErrorCode::kNotFound);
   image[700] ^= 1;
   REQUIRE(files->write_atomically(lost_image_path(lost, state.id()), image).ok());
-  CHECK(export_lost_state(*files, dir.path(), "app.db", state.id(), dir.file("x")).error().code() == ErrorCode::kCorrupt);
+  CHECK(export_lost_state(*files, dir.path(), "app.db", state.id(), dir.file("x")).error().code() ==
+        ErrorCode::kCorrupt);
   CHECK_FALSE(files->exists(dir.file("x")).value());
 }

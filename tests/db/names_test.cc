@@ -9,12 +9,31 @@ using namespace litefs;
 using namespace litefs::test;
 
 TEST_CASE("names that SQLite gives to other files are no databases' names") {
-  for (const char* name : {"a.db", "a", "a-mj.db", "a-mj0123AB8CD", "a.db-mj0123ab9cd", "-wal", "a%2Fb", "ä ö", "a/b.db", "a/b/c/d/e.db"}) {
+  for (const char* name : {"a.db", "a", "a-mj.db", "a-mj0123AB8CD", "a.db-mj0123ab9cd", "-wal", "a%2Fb", "ä ö",
+                           "a/b.db", "a/b/c/d/e.db"}) {
     CAPTURE(name);
     CHECK(check_database_name(name).ok());
   }
-  for (const char* name : {"", ".a", "a-wal", "a-shm", "a-journal", "a-pos", "a.db-mj0123AB9CD", "/a", "a/", "a//b", ".", "..", "a/../b", "../a",
-                           "a/./b", "a/.b", "a-wal/b", "a/b-shm", "a-mj0123AB9CD/b", "a-pos/b"}) {
+  for (const char* name : {"",
+                           ".a",
+                           "a-wal",
+                           "a-shm",
+                           "a-journal",
+                           "a-pos",
+                           "a.db-mj0123AB9CD",
+                           "/a",
+                           "a/",
+                           "a//b",
+                           ".",
+                           "..",
+                           "a/../b",
+                           "../a",
+                           "a/./b",
+                           "a/.b",
+                           "a-wal/b",
+                           "a/b-shm",
+                           "a-mj0123AB9CD/b",
+                           "a-pos/b"}) {
     CAPTURE(name);
     CHECK_FALSE(check_database_name(name).ok());
   }
@@ -97,9 +116,7 @@ namespace {
 struct Source {
   TempDir directory;
   std::string path = directory.file("source.db");
-  Source() {
-    Shell(path).run("CREATE TABLE t(x); INSERT INTO t VALUES(hex(zeroblob(5000)));");
-  }
+  Source() { Shell(path).run("CREATE TABLE t(x); INSERT INTO t VALUES(hex(zeroblob(5000)));"); }
 };
 
 std::string count(const std::string& path) { return Shell(path, true).run("SELECT count(*) FROM t;"); }

@@ -14,7 +14,8 @@ namespace litefs::test {
 class StderrSink final : public LogSink {
  public:
   void write(LogLevel level, std::string_view line) override {
-    if (std::getenv("LITEFS_TEST_LOG")) std::fprintf(stderr, "%s %.*s\n", log_level_name(level), static_cast<int>(line.size()), line.data());
+    if (std::getenv("LITEFS_TEST_LOG"))
+      std::fprintf(stderr, "%s %.*s\n", log_level_name(level), static_cast<int>(line.size()), line.data());
   }
 };
 
@@ -62,8 +63,8 @@ class TestNode : private DatabaseObserver, private LockDoors {
   std::deque<CapturedBatch>& batches() { return batches_; }
   const std::string& directory() const { return directory_; }
 
-  // The checksum of a database's pages, computed apart from everything else, from a copy by SQLite's backup API. That sets
-  // the copy's schema version, which is put back first.
+  // The checksum of a database's pages, computed apart from everything else, from a copy by SQLite's backup API. That
+  // sets the copy's schema version, which is put back first.
   static Checksum content_checksum(const std::string& copy, uint32_t schema_version) {
     auto files = posix_file_system();
     Bytes all = files->read_all(copy, 1u << 30).value();
@@ -81,7 +82,8 @@ class TestNode : private DatabaseObserver, private LockDoors {
 
  private:
   void open() {
-    DatabaseEnvironment environment{faults_ ? *faults_ : *files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, node_, *this, *this};
+    DatabaseEnvironment environment{
+        faults_ ? *faults_ : *files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, node_, *this, *this};
     store_ = std::make_unique<Store>(environment);
     Status opened = store_->open();
     REQUIRE(opened.ok());
@@ -91,7 +93,9 @@ class TestNode : private DatabaseObserver, private LockDoors {
   Status file_resized(const std::string&) override { return {}; }
   void file_created(const std::string&) override {}
   void file_removed(const std::string&) override {}
-  Result<std::unique_ptr<LockDoor>> open(const std::string& name) override { return direct_lock_door(*files_, file(name)); }
+  Result<std::unique_ptr<LockDoor>> open(const std::string& name) override {
+    return direct_lock_door(*files_, file(name));
+  }
 
   std::string directory_;
   FileSystem* faults_;

@@ -8,8 +8,9 @@ RandomApplication::RandomApplication(const Options& options) : options_(options)
   static const char* const kPageSizes[] = {"512", "1024", "4096"};
   run(connections_[0], std::string("PRAGMA page_size=") + kPageSizes[below(3)]);
   run(connections_[0], "PRAGMA auto_vacuum=" + std::to_string(below(3)));
-  run(connections_[0], "BEGIN; CREATE TABLE IF NOT EXISTS count(n); INSERT INTO count SELECT 0 WHERE NOT EXISTS "
-                       "(SELECT * FROM count); COMMIT");
+  run(connections_[0],
+      "BEGIN; CREATE TABLE IF NOT EXISTS count(n); INSERT INTO count SELECT 0 WHERE NOT EXISTS "
+      "(SELECT * FROM count); COMMIT");
 }
 
 RandomApplication::~RandomApplication() { close(); }
@@ -83,7 +84,8 @@ std::string RandomApplication::change() {
     case 2: return below(4) == 0 ? "DROP TABLE IF EXISTS " + table + ";" : "DROP INDEX IF EXISTS i" + table + ";";
     case 3:
     case 4: return "DELETE FROM " + table + " WHERE id % " + std::to_string(2 + below(20)) + " = 0;";
-    case 5: return "UPDATE " + table + " SET b = randomblob(" + size + ") WHERE id % 7 = " + std::to_string(below(7)) + ";";
+    case 5:
+      return "UPDATE " + table + " SET b = randomblob(" + size + ") WHERE id % 7 = " + std::to_string(below(7)) + ";";
     case 6:
       return "INSERT INTO " + table + "(a, b) WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < " +
              std::to_string(1 + below(60)) + ") SELECT random(), randomblob(" + size + ") FROM c;";

@@ -14,11 +14,11 @@ namespace {
 
 constexpr const char* kDiverged = "the primary does not know its position";
 
-#define REQUIRE_OK(expression)                            \
-  do {                                                    \
-    auto status = (expression);                           \
-    INFO((status.ok() ? "" : status.error().message()));  \
-    REQUIRE(status.ok());                                 \
+#define REQUIRE_OK(expression)                           \
+  do {                                                   \
+    auto status = (expression);                          \
+    INFO((status.ok() ? "" : status.error().message())); \
+    REQUIRE(status.ok());                                \
   } while (false)
 
 std::string rows(int first, int last, const std::string& value = "randomblob(300)") {
@@ -98,7 +98,8 @@ struct Pair {
     size_t sums = 0;
   };
   // `meanwhile` is called between the steps.
-  Result<Travelled> resync(const std::string& keep_because, const std::function<void()>& meanwhile = [] {}) {
+  Result<Travelled> resync(
+      const std::string& keep_because, const std::function<void()>& meanwhile = [] {}) {
     Travelled travelled;
     take_records();
     DatabaseInfo from = source->info();
@@ -412,8 +413,13 @@ TEST_CASE("a copy that does not meet its checksum, and pages that do not belong 
   const Position before = pair.copy->position();
   const std::string content = pair.replica_content();
   DatabaseInfo from = pair.source->info();
-  LoadStart start{.id = from.id, .start = from.position, .total_bytes = 0, .page_size = from.page_size,
-                  .size_pages = from.size_pages, .compares = true, .keep_because = kDiverged};
+  LoadStart start{.id = from.id,
+                  .start = from.position,
+                  .total_bytes = 0,
+                  .page_size = from.page_size,
+                  .size_pages = from.size_pages,
+                  .compares = true,
+                  .keep_because = kDiverged};
   REQUIRE_OK(pair.copy->begin_load(start));
   auto piece = [&](Pgno pgno, uint32_t page_size) {
     Bytes out;

@@ -247,9 +247,11 @@ TEST_CASE("death at any operation of the capture loses no commit") {
 TEST_CASE("a transaction whose end and writes passed unseen is in the log with the next one") {
   Story story;
   sqlite3* db = nullptr;
-  auto exec = [&](const std::string& sql) { REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK); };
-  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "capture") ==
-          SQLITE_OK);
+  auto exec = [&](const std::string& sql) {
+    REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+  };
+  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                          "capture") == SQLITE_OK);
   exec("CREATE TABLE a(v); CREATE TABLE b(v); INSERT INTO a VALUES(1); INSERT INTO b VALUES(1)");
   story.vfs.set_unseen(true);
   story.db->set_writes_unseen(true);
@@ -268,9 +270,11 @@ TEST_CASE("a transaction whose end and writes passed unseen is in the log with t
 TEST_CASE("a journal begun over another's tells nothing of that one's pages") {
   Story story;
   sqlite3* db = nullptr;
-  auto exec = [&](const std::string& sql) { REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK); };
-  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "capture") ==
-          SQLITE_OK);
+  auto exec = [&](const std::string& sql) {
+    REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
+  };
+  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                          "capture") == SQLITE_OK);
   exec("PRAGMA cache_size=2; CREATE TABLE a(v); INSERT INTO a VALUES(zeroblob(50000))");
   story.vfs.set_unseen(true);
   story.db->set_writes_unseen(true);
@@ -361,8 +365,8 @@ TEST_CASE("a commit that cannot be recorded is refused, and the log follows the 
     uint64_t refused = 0;
     for (uint64_t i = 0; i < kStepsOfOne; ++i) {
       const FaultAction how[] = {FaultAction::kFail, FaultAction::kFailHalf};
-      story.faulty.plan({.at = random() % 3 == 0 ? 1 + random() % 3 : 0, .action = how[random() % 2],
-                         .kinds = kFaultWrite});
+      story.faulty.plan(
+          {.at = random() % 3 == 0 ? 1 + random() % 3 : 0, .action = how[random() % 2], .kinds = kFaultWrite});
       const int64_t before = app.committed();
       app.step();
       story.faulty.plan({});
@@ -423,7 +427,9 @@ struct Attached {
   int run(int transactions, const std::string& mode) {
     sqlite3* db = nullptr;
     sqlite3_open_v2(node.file("a.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "attached");
-    auto exec = [&](const std::string& sql) { return sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK; };
+    auto exec = [&](const std::string& sql) {
+      return sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK;
+    };
     exec("PRAGMA cache_size=5; PRAGMA journal_mode=" + mode);
     exec("ATTACH '" + node.file("b.db") + "' AS b; PRAGMA b.journal_mode=" + mode);
     int committed = 0;
@@ -431,7 +437,9 @@ struct Attached {
         exec("INSERT INTO main.count SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM main.count);"
              "INSERT INTO b.count SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM b.count)")) {
       for (int i = 0; i < transactions && !vfs.dead(); ++i) {
-        bool done = exec("BEGIN; UPDATE main.count SET n = n + 1, v = randomblob(9000); UPDATE b.count SET n = n + 1, v = randomblob(9000)") &&
+        bool done = exec(
+                        "BEGIN; UPDATE main.count SET n = n + 1, v = randomblob(9000); UPDATE b.count SET n = n + 1, v "
+                        "= randomblob(9000)") &&
                     exec("COMMIT");
         if (done) ++committed;
         if (!sqlite3_get_autocommit(db)) exec("ROLLBACK");
@@ -531,8 +539,8 @@ TEST_CASE("a transaction with a database elsewhere as the main one is refused, a
     story.vfs.plan({});
     CHECK(story.run(1, mode) == 1);
     sqlite3* db = nullptr;
-    REQUIRE(sqlite3_open_v2((story.dir.path() + "/elsewhere.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-                            "attached") == SQLITE_OK);
+    REQUIRE(sqlite3_open_v2((story.dir.path() + "/elsewhere.db").c_str(), &db,
+                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "attached") == SQLITE_OK);
     auto exec = [&](const std::string& sql) { return sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr); };
     REQUIRE(exec("ATTACH '" + story.node.file("b.db") + "' AS b; PRAGMA b.journal_mode=" + mode) == SQLITE_OK);
     REQUIRE(exec("CREATE TABLE main.count(n); INSERT INTO main.count VALUES(0)") == SQLITE_OK);

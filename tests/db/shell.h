@@ -1,11 +1,12 @@
 // A sqlite3 shell in a process of its own: an application that knows nothing of liblitefs.
 #pragma once
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdio>
 #include <string>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "test.h"
 

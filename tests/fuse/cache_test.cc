@@ -41,9 +41,7 @@ std::string database(bool wal, char fill) {
 
 class OpenFile {
  public:
-  explicit OpenFile(const std::string& path) : fd_(open(path.c_str(), O_RDWR | O_CLOEXEC)) {
-    REQUIRE(fd_ >= 0);
-  }
+  explicit OpenFile(const std::string& path) : fd_(open(path.c_str(), O_RDWR | O_CLOEXEC)) { REQUIRE(fd_ >= 0); }
   ~OpenFile() { close(fd_); }
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;

@@ -197,8 +197,7 @@ TEST_CASE("directories are made, listed and removed, and hold files at any depth
 TEST_CASE("a closed database can be renamed, nothing else") {
   MountProcess mount;
   auto move = [&](const std::string& from, const std::string& to, unsigned flags = 0) {
-    return error_of(
-        renameat2(AT_FDCWD, mount.at(from).c_str(), AT_FDCWD, mount.at(to).c_str(), flags));
+    return error_of(renameat2(AT_FDCWD, mount.at(from).c_str(), AT_FDCWD, mount.at(to).c_str(), flags));
   };
   write_file(mount.at("a.db"), "content");
   write_file(mount.at("c.db"), "other");

@@ -152,8 +152,7 @@ TEST_CASE("an undecided creation makes no file, and leaves the files that are th
   MountProcess mount;
   write_file(mount.at("a.db"), "content");
   mount.ask("hold open new.db");
-  pid_t child =
-      fork_process([&] { return try_open(mount.at("new.db"), O_RDWR | O_CREAT | O_EXCL); });
+  pid_t child = fork_process([&] { return try_open(mount.at("new.db"), O_RDWR | O_CREAT | O_EXCL); });
   CHECK(mount.ask("held 1") == "ok");
   CHECK_FALSE(std::filesystem::exists(mount.real("new.db")));
   // Its name is known. A name that is not would have to wait: the kernel has locked the directory.
@@ -231,8 +230,7 @@ TEST_CASE("a notification for a page that is being written waits outside, and th
   CHECK(read_file(mount.at("a.db")).substr(0, 5) == "helda");
 }
 
-TEST_CASE(
-    "a notification for a name that is being unlinked waits outside, and the unlink succeeds") {
+TEST_CASE("a notification for a name that is being unlinked waits outside, and the unlink succeeds") {
   MountProcess mount;
   write_file(mount.at("a.db"), "a");
   write_file(mount.at("b.db"), "b");

@@ -65,12 +65,10 @@ TEST_SUITE_BEGIN("mount");
 
 TEST_CASE("what is missing for a mount is said in one line") {
   CHECK(start_error([](MountOptions&) {}) == "started");
-  CHECK(start_error([](MountOptions& options) {
-          options.backing_dir += "/no";
-        }).find("data directory") != std::string::npos);
-  CHECK(start_error([](MountOptions& options) {
-          options.mount_dir += "/no";
-        }).find("does not exist") != std::string::npos);
+  CHECK(start_error([](MountOptions& options) { options.backing_dir += "/no"; }).find("data directory") !=
+        std::string::npos);
+  CHECK(start_error([](MountOptions& options) { options.mount_dir += "/no"; }).find("does not exist") !=
+        std::string::npos);
   std::string as_nobody = start_error([](MountOptions&) { CHECK(setuid(65534) == 0); });
   CHECK(as_nobody.find("no permission") == 0);
   std::string without = start_error([](MountOptions&) { drop_capability(CAP_SYS_ADMIN); });
@@ -80,8 +78,7 @@ TEST_CASE("what is missing for a mount is said in one line") {
 TEST_CASE("a second mount on the same directory is refused and leaves the first alone") {
   MountProcess mount;
   write_file(mount.at("a.db"), "content");
-  std::string error =
-      start_error([&](MountOptions& options) { options.mount_dir = mount.mount_dir(); });
+  std::string error = start_error([&](MountOptions& options) { options.mount_dir = mount.mount_dir(); });
   CHECK(error.find("is mounted on") != std::string::npos);
   CHECK(read_file(mount.at("a.db")) == "content");
 }

@@ -98,8 +98,7 @@ std::string MountProcess::start() {
 }
 
 void MountProcess::send(const std::string& line) {
-  REQUIRE(::send(socket_, line.data(), line.size(), MSG_NOSIGNAL) ==
-          static_cast<ssize_t>(line.size()));
+  REQUIRE(::send(socket_, line.data(), line.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(line.size()));
 }
 
 std::string MountProcess::receive() {

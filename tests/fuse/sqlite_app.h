@@ -20,9 +20,7 @@ class App {
 
   int open_code() const { return open_code_; }
   // The result code.
-  int run(const std::string& sql) {
-    return sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr);
-  }
+  int run(const std::string& sql) { return sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr); }
   // The first column of the first row, or "error N".
   std::string get(const std::string& sql) {
     sqlite3_stmt* statement = nullptr;

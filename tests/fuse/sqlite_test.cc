@@ -22,8 +22,7 @@ int write_from_many(const std::string& path, int writers, int rows) {
       App app(path);
       for (int i = 0; i < rows; ++i) {
         std::string value = std::to_string(w * 1'000'000 + i);
-        if (app.run("INSERT INTO t VALUES(" + value + ", hex(randomblob(200)))") != SQLITE_OK)
-          return 1;
+        if (app.run("INSERT INTO t VALUES(" + value + ", hex(randomblob(200)))") != SQLITE_OK) return 1;
         if (app.get("SELECT count(*) FROM t WHERE id = " + value) != "1") return 2;
       }
       return 0;
@@ -46,18 +45,14 @@ TEST_CASE("SQLite works in every journal mode, with writers in several processes
     {
       App app(path);
       CHECK(app.get(std::string("PRAGMA journal_mode=") + mode) == mode);
-      REQUIRE(app.run("PRAGMA synchronous=OFF; CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)") ==
-              SQLITE_OK);
+      REQUIRE(app.run("PRAGMA synchronous=OFF; CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)") == SQLITE_OK);
     }
     CHECK(write_from_many(path, 3, 40) == 0);
     App app(path);
     CHECK(app.get("SELECT count(*) FROM t") == "120");
     CHECK(app.get("PRAGMA integrity_check") == "ok");
     // A transaction that spills its cache, rolled back: pages come back from the journal.
-    CHECK(
-        app.run(
-            "PRAGMA cache_size=5; BEGIN; UPDATE t SET v = 'x' || v; DELETE FROM t WHERE id % 2") ==
-        SQLITE_OK);
+    CHECK(app.run("PRAGMA cache_size=5; BEGIN; UPDATE t SET v = 'x' || v; DELETE FROM t WHERE id % 2") == SQLITE_OK);
     CHECK(app.run("ROLLBACK") == SQLITE_OK);
     CHECK(app.get("SELECT count(*) FROM t WHERE v LIKE 'x%'") == "0");
     CHECK(app.run("DELETE FROM t WHERE id % 3; VACUUM") == SQLITE_OK);
@@ -76,8 +71,7 @@ TEST_CASE("memory-mapped databases see other processes' transactions") {
     App app(path);
     app.get(std::string("PRAGMA journal_mode=") + mode);
     CHECK(app.get("PRAGMA mmap_size=100000000") == "100000000");
-    REQUIRE(app.run("PRAGMA synchronous=OFF; CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)") ==
-            SQLITE_OK);
+    REQUIRE(app.run("PRAGMA synchronous=OFF; CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT)") == SQLITE_OK);
     for (int round = 1; round <= 5; ++round) {
       int failed = in_process([&] {
         App other(path);
@@ -103,8 +97,7 @@ TEST_CASE("switching between journal modes again and again never shows an old pa
   std::string path = mount.at("a.db");
   {
     App app(path);
-    REQUIRE(app.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v INTEGER); PRAGMA synchronous=OFF") ==
-            SQLITE_OK);
+    REQUIRE(app.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v INTEGER); PRAGMA synchronous=OFF") == SQLITE_OK);
     REQUIRE(app.run("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<3000) "
                     "INSERT INTO t SELECT i, 0 FROM n") == SQLITE_OK);
   }
@@ -147,9 +140,7 @@ TEST_CASE("a transaction that a killed writer left half done rolls back") {
   std::string path = mount.at("a.db");
   {
     App app(path);
-    REQUIRE(
-        app.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES(1, 'old')") ==
-        SQLITE_OK);
+    REQUIRE(app.run("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT); INSERT INTO t VALUES(1, 'old')") == SQLITE_OK);
   }
   int pipes[2];
   REQUIRE(pipe(pipes) == 0);

@@ -24,8 +24,7 @@ class StderrSink final : public LogSink {
  public:
   void write(LogLevel level, std::string_view line) override {
     if (level < LogLevel::kWarning) return;
-    std::fprintf(stderr, "  daemon: %s %.*s\n", log_level_name(level),
-                 static_cast<int>(line.size()), line.data());
+    std::fprintf(stderr, "  daemon: %s %.*s\n", log_level_name(level), static_cast<int>(line.size()), line.data());
   }
 };
 
@@ -67,9 +66,7 @@ class TestHooks final : public MountHooks {
   }
   void opened(const FileName& file, const HowOpened&) override { (void)enter("opened", file); }
   void closed(const FileName& file) override { (void)enter("closed", file); }
-  Status before_write(const FileName& file, uint64_t, ByteView) override {
-    return enter("write", file);
-  }
+  Status before_write(const FileName& file, uint64_t, ByteView) override { return enter("write", file); }
   Status before_resize(const FileName& file, uint64_t) override { return enter("resize", file); }
   Status before_sync(const FileName& file) override { return enter("sync", file); }
   void after_sync(const FileName& file, const Status&) override { (void)enter("synced", file); }
@@ -83,9 +80,7 @@ class TestHooks final : public MountHooks {
   void after_rename(const Renaming& renaming) override { (void)enter("renamed", renaming.to); }
   Status before_mkdir(const std::string& name) override { return enter("mkdir", {name}); }
   Status before_rmdir(const std::string& name) override { return enter("rmdir", {name}); }
-  bool is_virtual_name(const std::string& name) override {
-    return name == ".primary" || name.ends_with("-pos");
-  }
+  bool is_virtual_name(const std::string& name) override { return name == ".primary" || name.ends_with("-pos"); }
   Result<std::optional<std::string>> virtual_file(const std::string& name) override {
     MutexLock lock(mutex_);
     auto it = virtual_.find(name);
@@ -220,14 +215,13 @@ class TestDaemon {
   }
 
  private:
-  std::string ask_mount(const std::string& verb, const std::string& a, const std::string& b,
-                        const std::string& c, std::istringstream& words) {
+  std::string ask_mount(const std::string& verb, const std::string& a, const std::string& b, const std::string& c,
+                        std::istringstream& words) {
     if (verb == "notify") {
       Notifier::Change change = a == "entry"        ? Notifier::Change::kEntry
                                 : a == "attributes" ? Notifier::Change::kAttributes
                                                     : Notifier::Change::kData;
-      return text_of(mount_.notifier().invalidate(
-          change, b, deadline_in(std::chrono::milliseconds(std::stol(c)))));
+      return text_of(mount_.notifier().invalidate(change, b, deadline_in(std::chrono::milliseconds(std::stol(c)))));
     }
     if (verb == "door") {
       Result<std::unique_ptr<LockDoor>> door = mount_.client().lock_door(a);
@@ -246,8 +240,7 @@ class TestDaemon {
     if (verb == "lock") {
       std::string kind;
       words >> kind;
-      return text_of(door_->try_lock(a == "shm" ? LockFile::kShm : LockFile::kDatabase,
-                                     std::stoull(b), std::stoull(c),
+      return text_of(door_->try_lock(a == "shm" ? LockFile::kShm : LockFile::kDatabase, std::stoull(b), std::stoull(c),
                                      kind == "shared"      ? LockKind::kShared
                                      : kind == "exclusive" ? LockKind::kExclusive
                                                            : LockKind::kNone));
@@ -271,8 +264,7 @@ class TestDaemon {
 
 void run_test_daemon(int socket, const MountOptions& options) {
   auto hooks = std::make_shared<TestHooks>();
-  Result<std::unique_ptr<Mount>> mount =
-      Mount::start(options, hooks, Log(std::make_shared<StderrSink>()));
+  Result<std::unique_ptr<Mount>> mount = Mount::start(options, hooks, Log(std::make_shared<StderrSink>()));
   std::string hello = mount ? "ready" : text_of(mount.error());
   (void)send(socket, hello.data(), hello.size(), MSG_NOSIGNAL);
   if (!mount) _exit(1);

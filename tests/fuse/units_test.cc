@@ -144,8 +144,7 @@ TEST_CASE("the client's descriptors are nobody else's, and it has none of ours")
   REQUIRE(mine >= 3);
   auto client = MountClient::start(directory.path()).value();
   std::string table = "/proc/self/task/" + std::to_string(client->thread_id()) + "/fd/";
-  CHECK_FALSE(
-      std::filesystem::exists(std::filesystem::symlink_status(table + std::to_string(mine))));
+  CHECK_FALSE(std::filesystem::exists(std::filesystem::symlink_status(table + std::to_string(mine))));
   write_file(directory.file("a.db"), "x");
   CHECK(client->lock_door("missing.db").error().code() == ErrorCode::kNotFound);
   auto door = client->lock_door("a.db").value();

@@ -54,8 +54,8 @@ class Shell {
     return code;
   }
 
-  std::optional<Options> options;     // what mount was called with
-  std::optional<Error> mount_error;   // what it answers
+  std::optional<Options> options;    // what mount was called with
+  std::optional<Error> mount_error;  // what it answers
   std::string out, err;
 
  private:
@@ -131,7 +131,8 @@ TEST_CASE("mount takes its configuration in every spelling and ends with the nod
 TEST_CASE("the configuration is searched for where LiteFS does, the nearest first") {
   Shell shell;
   CHECK(shell.litefs({"mount"}) == 1);
-  CHECK_MESSAGE(shell.err.rfind("litefs: cannot start: no configuration file; looked for litefs.yml, ", 0) == 0, shell.err);
+  CHECK_MESSAGE(shell.err.rfind("litefs: cannot start: no configuration file; looked for litefs.yml, ", 0) == 0,
+                shell.err);
   shell.write("home/litefs.yml", std::string(kConfig) + "http: {addr: ':1'}\n");
   CHECK(shell.litefs({"mount"}) == 42);
   CHECK(shell.options->listen.port == 1);
@@ -267,10 +268,12 @@ TEST_CASE("a name that would not stay in its line is refused before anything is 
   int asked = 0;
   {
     test::UnixServer node(shell.path(""), kStatusSocketName, [&](int) { ++asked; });
-    for (std::vector<std::string> words : {std::vector<std::string>{"import", "-data", shell.path(""), "x", "two\nlines.db"},
-                                           {"export", "-data", shell.path(""), "two\nlines.db", shell.path("copy")}}) {
+    for (std::vector<std::string> words :
+         {std::vector<std::string>{"import", "-data", shell.path(""), "x", "two\nlines.db"},
+          {"export", "-data", shell.path(""), "two\nlines.db", shell.path("copy")}}) {
       CHECK(shell.litefs(words) == 1);
-      CHECK(shell.err == "litefs: 'two?lines.db' cannot be a database's name: it has a control character, as a line end or a tab\n");
+      CHECK(shell.err ==
+            "litefs: 'two?lines.db' cannot be a database's name: it has a control character, as a line end or a tab\n");
     }
     CHECK(asked == 0);
     CHECK(shell.litefs({"import", "-data", shell.path(""), "x", "one.db"}) == 1);
@@ -384,9 +387,15 @@ TEST_CASE("lost lists what a node kept, and exports it") {
   Bytes page(512, 0x22);
   Bytes masked = page;
   mask_local_bytes(masked);
-  LostState state{.database = "app.db", .database_id = DatabaseId{1}, .kept_wall_ms = 1700000000000, .why = "it diverged",
-                  .position = {Epoch{2}, TxId{7}, page_hash(1, masked)}, .diverged_at = Position{Epoch{1}, TxId{5}, Checksum{9}},
-                  .transactions = 2, .page_size = 512, .size_pages = 1};
+  LostState state{.database = "app.db",
+                  .database_id = DatabaseId{1},
+                  .kept_wall_ms = 1700000000000,
+                  .why = "it diverged",
+                  .position = {Epoch{2}, TxId{7}, page_hash(1, masked)},
+                  .diverged_at = Position{Epoch{1}, TxId{5}, Checksum{9}},
+                  .transactions = 2,
+                  .page_size = 512,
+                  .size_pages = 1};
   Bytes manifest = state.encode();
   shell.write("data/meta/app.db/lost/" + state.id() + ".manifest", std::string(manifest.begin(), manifest.end()));
   shell.write("data/meta/app.db/lost/" + state.id() + ".db", std::string(page.begin(), page.end()));

@@ -54,8 +54,8 @@ TEST_CASE("a mount that nobody has files open of is forgotten, and the living on
   // One on which this process has a file open, and which is alive.
   struct stat info;
   REQUIRE(stat(path.c_str(), &info) == 0);
-  write(*files, path, clock->boot_id() + "\n" + std::to_string(major(info.st_dev)) + ":" +
-                       std::to_string(minor(info.st_dev)) + "\n");
+  write(*files, path,
+        clock->boot_id() + "\n" + std::to_string(major(info.st_dev)) + ":" + std::to_string(minor(info.st_dev)) + "\n");
   auto file = files->open(path, OpenMode::kReadOnly);
   CHECK(DeadMounts::open(*files, *clock, path).value()->holders({"mounts"}).empty());
 }

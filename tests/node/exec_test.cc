@@ -136,9 +136,9 @@ TEST_CASE("a command gets SIGTERM when litefs is killed") {
   test::TempDir dir;
   ReadyPipe ready(dir.file("ready"));
   ReadyPipe ended(dir.file("ended"));
-  run_in_killed_litefs("trap 'echo > " + ended.path() + "; exit' TERM; echo > " + ready.path() +
-                           "; while :; do sleep 0.01; done",
-                       ready);
+  run_in_killed_litefs(
+      "trap 'echo > " + ended.path() + "; exit' TERM; echo > " + ready.path() + "; while :; do sleep 0.01; done",
+      ready);
   ended.wait();
 }
 
@@ -254,7 +254,10 @@ TEST_CASE("an application that takes too long to end is killed") {
 TEST_CASE("when the node fails the application is asked to end, and litefs fails") {
   Run run;
   run.add_waiting("trap 'echo term >> " + run.file("out") + "; exit 0' TERM");
-  run.when_ready({[&run] { run.signals().wake(); run.fail_node(); }});
+  run.when_ready({[&run] {
+    run.signals().wake();
+    run.fail_node();
+  }});
   CHECK(run.result().value() == 1);
   CHECK(run.contents("out") == "term\n");
 }
@@ -340,8 +343,8 @@ TEST_CASE("a key at the terminal reaches the application once, not twice") {
           "trap 'echo int >> " + out + "; echo > " + ready.path() + "' INT; trap 'exit 3' USR1; echo > " +
               ready.path() + "; while :; do sleep 0.01; done"},
          false}};
-    Result<int> code = supervise({.commands = commands, .candidate = true, .node_failed = nullptr}, *signals,
-                                 Log(null_log_sink()));
+    Result<int> code =
+        supervise({.commands = commands, .candidate = true, .node_failed = nullptr}, *signals, Log(null_log_sink()));
     _exit(code.ok() ? code.value() : 98);
   }
   ready.wait();

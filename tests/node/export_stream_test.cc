@@ -30,16 +30,14 @@ struct Node {
     REQUIRE(database->tail_opened(true).ok());
   }
   void insert(int rows) {
-    CHECK(shell->run("WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < " +
-                     std::to_string(rows) + ") INSERT INTO t(v) SELECT randomblob(1000) FROM c;") ==
-          "");
+    CHECK(shell->run("WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < " + std::to_string(rows) +
+                     ") INSERT INTO t(v) SELECT randomblob(1000) FROM c;") == "");
     REQUIRE(database->drain(false).ok());
   }
 };
 
 // The frames of an export, in which `meanwhile` happens behind the first page.
-std::vector<Bytes> export_frames(const std::shared_ptr<Database>& database,
-                                 const std::function<void()>& meanwhile) {
+std::vector<Bytes> export_frames(const std::shared_ptr<Database>& database, const std::function<void()>& meanwhile) {
   auto source = ExportSource::open(database, 1).value();
   std::vector<Bytes> frames;
   for (;;) {
@@ -65,8 +63,7 @@ Status receive(ExportReceiver& receiver, ByteView stream, size_t piece) {
   return receiver.finish();
 }
 
-TEST_CASE(
-    "an export is the state at its end, whatever was committed meanwhile, however it is cut") {
+TEST_CASE("an export is the state at its end, whatever was committed meanwhile, however it is cut") {
   for (const std::string page_size : {"512", "4096", "65536"}) {
     Node primary(page_size);
     primary.insert(600);

@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 const std::vector<std::string> kRooms = {"base", "env", "changelog", "sqlite", "db", "repl", "node"};
 
 // Headers through which a file reaches the operating system or SQLite itself.
-const std::set<std::string> kSystemHeaders = {"dirent.h", "fcntl.h", "netdb.h",   "poll.h", "pthread.h", "signal.h",
+const std::set<std::string> kSystemHeaders = {"dirent.h", "fcntl.h", "netdb.h",  "poll.h", "pthread.h", "signal.h",
                                               "spawn.h",  "time.h",  "unistd.h", "uv.h",   "sqlite3.h"};
 
 struct Include {
@@ -68,8 +68,7 @@ std::string fault(const Include& include) {
                         first_part(include.file.substr(4)) != "include";
     // Types, and the bits of FileInfo::mode, are not calls.
     bool harmless = include.header == "sys/types.h" || include.header == "sys/stat.h";
-    bool system = kSystemHeaders.count(include.header) != 0 ||
-                  (include.header.rfind("sys/", 0) == 0 && !harmless);
+    bool system = kSystemHeaders.count(include.header) != 0 || (include.header.rfind("sys/", 0) == 0 && !harmless);
     return library_room && system ? "only env speaks to the operating system" : "";
   }
   if (place == "examples") {

@@ -181,8 +181,7 @@ TEST_CASE("errors name file, line and key, and what is allowed") {
 
 TEST_CASE("values that only look wrong together are refused") {
   CHECK(error_of("") == "litefs.yml: fuse.dir: is missing; it names the directory to mount on");
-  CHECK(error_of("fuse: {dir: /a}") ==
-        "litefs.yml: data.dir: is missing; it names the directory that keeps the data");
+  CHECK(error_of("fuse: {dir: /a}") == "litefs.yml: data.dir: is missing; it names the directory that keeps the data");
   CHECK(error_of("fuse:\n  dir: ''").rfind("litefs.yml:2: fuse.dir: is empty", 0) == 0);
   CHECK(error_of("fuse: {dir: /}").find("is the root directory") != std::string::npos);
   CHECK(error_of("fuse: {dir: /a}\ndata: {dir: /a}").rfind("litefs.yml:2: data.dir: /a lies in fuse.dir", 0) == 0);

@@ -8,10 +8,8 @@ namespace {
 using test::UnixServer;
 
 Result<std::string> ask(const std::string& path, size_t reply_bytes_max = 1 << 20, int timeout_ms = 60'000) {
-  return unix_exchange({.path = path,
-                        .request = "json\n",
-                        .reply_bytes_max = reply_bytes_max,
-                        .timeout_ms = timeout_ms});
+  return unix_exchange(
+      {.path = path, .request = "json\n", .reply_bytes_max = reply_bytes_max, .timeout_ms = timeout_ms});
 }
 
 TEST_CASE("a question is sent whole and the answer read to its end") {
@@ -38,12 +36,12 @@ TEST_CASE("a long answer is handed over as it comes, until its end or an error o
       UnixServer::write_all(fd, answer);
     });
     size_t taken = 0;
-    Status received = unix_receive({.path = dir.file("s"), .request = "q\n", .timeout_ms = 60'000},
-                                   [&](ByteView bytes) -> Status {
-                                     taken += bytes.size();
-                                     if (taken > take_max) return Error(ErrorCode::kCancelled, "enough");
-                                     return {};
-                                   });
+    Status received =
+        unix_receive({.path = dir.file("s"), .request = "q\n", .timeout_ms = 60'000}, [&](ByteView bytes) -> Status {
+          taken += bytes.size();
+          if (taken > take_max) return Error(ErrorCode::kCancelled, "enough");
+          return {};
+        });
     CHECK(received.ok() == (take_max == answer.size()));
     if (received.ok()) CHECK(taken == answer.size());
     if (!received.ok()) CHECK(received.error().code() == ErrorCode::kCancelled);

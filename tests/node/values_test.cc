@@ -16,9 +16,12 @@ VariableLookup variables(std::map<std::string, std::string> values) {
 }
 
 std::string expand(const std::string& text) {
-  Result<std::string> result =
-      expand_variables(text, variables({{"APP", "shop"}, {"REGION", "ord"}, {"HOME_REGION", "ord"},
-                                        {"EMPTY", ""}, {"A1_b", "x"}, {"TRICKY", "$APP: [}"}}));
+  Result<std::string> result = expand_variables(text, variables({{"APP", "shop"},
+                                                                 {"REGION", "ord"},
+                                                                 {"HOME_REGION", "ord"},
+                                                                 {"EMPTY", ""},
+                                                                 {"A1_b", "x"},
+                                                                 {"TRICKY", "$APP: [}"}}));
   return result.ok() ? result.value() : "error: " + result.error().message();
 }
 
@@ -33,8 +36,8 @@ TEST_CASE("durations are read as Go writes them") {
   CHECK(parse_duration_ms("2s500us").value() == 2'000);
   CHECK(parse_duration_ms("1500\u00b5s").value() == 1);
   CHECK(parse_duration_ms("0").value() == 0);
-  for (const char* bad : {"", "10", "m", "10 m", "-1m", "10x", "1..5h", "ten", "1h30", "1e3s", "inf", "nanh",
-                          "10000000000000h"}) {
+  for (const char* bad :
+       {"", "10", "m", "10 m", "-1m", "10x", "1..5h", "ten", "1h30", "1e3s", "inf", "nanh", "10000000000000h"}) {
     CAPTURE(bad);
     CHECK_FALSE(parse_duration_ms(bad).ok());
   }
@@ -69,8 +72,8 @@ TEST_CASE("addresses to listen on are read, with every kind of host") {
 TEST_CASE("the primary's URL is http with host and port and nothing else") {
   CHECK(parse_http_url("http://db-1:20202").value() == HostPort{"db-1", 20202});
   CHECK(parse_http_url("http://[fd00::1]:20202/").value() == HostPort{"fd00::1", 20202});
-  for (const char* bad : {"", "db-1:20202", "http://db-1", "http://:20202", "http://db-1:0", "http://db-1:1/x",
-                          "ftp://db-1:1"}) {
+  for (const char* bad :
+       {"", "db-1:20202", "http://db-1", "http://:20202", "http://db-1:0", "http://db-1:1/x", "ftp://db-1:1"}) {
     CAPTURE(bad);
     CHECK_FALSE(parse_http_url(bad).ok());
   }
@@ -108,8 +111,7 @@ TEST_CASE("commands are split as a shell splits them") {
   CHECK(split_words("  \t\n ").value() == Words{});
   CHECK(split_words("myapp -addr :8080").value() == Words{"myapp", "-addr", ":8080"});
   CHECK(split_words("sh -c 'a; b | c > \"d\"'").value() == Words{"sh", "-c", "a; b | c > \"d\""});
-  CHECK(split_words(R"(a "b \"c\" \\ \n" d\ e '' "")").value() ==
-        Words{"a", R"(b "c" \ \n)", "d e", "", ""});
+  CHECK(split_words(R"(a "b \"c\" \\ \n" d\ e '' "")").value() == Words{"a", R"(b "c" \ \n)", "d e", "", ""});
   CHECK(split_words("x'y z'\"w\" # no comment").value() == Words{"xy zw", "#", "no", "comment"});
   for (const char* bad : {"a 'b", "a \"b", "a \\", "a; b", "a && b", "a | b", "a > b", "a < b"}) {
     CAPTURE(bad);

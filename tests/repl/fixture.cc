@@ -118,14 +118,11 @@ class TestFeed final : public LogFeed {
         s.record_done = 0;
       }
       RecordPlace place = place_of(s.cursor->info());
-      size_t n = std::min<size_t>(bytes_max - bytes->size(),
-                                  static_cast<size_t>(place.record_bytes - s.record_done));
+      size_t n = std::min<size_t>(bytes_max - bytes->size(), static_cast<size_t>(place.record_bytes - s.record_done));
       size_t at = bytes->size();
       bytes->resize(at + n);  // reserved: views stay valid
       TRY(s.cursor->record().read(s.record_done, MutableByteView(*bytes).subspan(at)));
-      chunk.pieces.push_back({.place = place,
-                              .offset_bytes = s.record_done,
-                              .bytes = ByteView(*bytes).subspan(at, n)});
+      chunk.pieces.push_back({.place = place, .offset_bytes = s.record_done, .bytes = ByteView(*bytes).subspan(at, n)});
       s.record_done += n;
       if (s.record_done == place.record_bytes) s.in_record = false;
     }
@@ -179,12 +176,10 @@ class TestSnapshot final : public SnapshotFeed {
 
 }  // namespace
 
-TestPrimary::TestPrimary(const std::string& directory, const TestPrimaryOptions& options,
-                         std::shared_ptr<LogSink> sink)
+TestPrimary::TestPrimary(const std::string& directory, const TestPrimaryOptions& options, std::shared_ptr<LogSink> sink)
     : options_(options), directory_(directory), log_(std::move(sink)), random_(test_seed()) {
   thread_.call([this] {
-    auto server =
-        PeerServer::listen(thread_.loop(), *this, *clock_, log_, options_.session, "127.0.0.1:0");
+    auto server = PeerServer::listen(thread_.loop(), *this, *clock_, log_, options_.session, "127.0.0.1:0");
     server_ = std::move(server).value();
     port_ = server_->port();
     sampler_ = thread_.loop().timer([this] {
@@ -210,8 +205,7 @@ TestPrimary::Db& TestPrimary::db_locked(const std::string& name) {
   if (is_new || db.dropped) {
     db = Db{};
     db.id = DatabaseId{random_() | 1};
-    auto log = ChangeLog::open(*files_, directory_ + "/" + name + hex16(db.id.value), {},
-                               std::nullopt, log_);
+    auto log = ChangeLog::open(*files_, directory_ + "/" + name + hex16(db.id.value), {}, std::nullopt, log_);
     db.log = std::move(log).value();
   }
   return db;
@@ -363,8 +357,7 @@ std::unique_ptr<LogHold> TestPrimary::hold_log(const std::string&, DatabaseId, T
   return std::make_unique<TestHold>(held_through);
 }
 
-void TestPrimary::open_feed(const std::string& name, DatabaseId id, const Position& position,
-                            FeedDone done) {
+void TestPrimary::open_feed(const std::string& name, DatabaseId id, const Position& position, FeedDone done) {
   ++feeds;
   workers_.post([this, name, id, position, done] {
     auto open = [&]() -> Result<std::unique_ptr<LogFeed>> {
@@ -388,21 +381,18 @@ void TestPrimary::open_feed(const std::string& name, DatabaseId id, const Positi
 void TestPrimary::start_snapshot(const std::string& name, bool compares, SnapshotDone done) {
   ++snapshots;
   workers_.post([this, name, compares, done] {
-    auto answer =
-        std::make_shared<Result<SnapshotStart>>(Error(ErrorCode::kNotFound, "no database"));
+    auto answer = std::make_shared<Result<SnapshotStart>>(Error(ErrorCode::kNotFound, "no database"));
     {
       MutexLock lock(mutex_);
       auto found = databases_.find(name);
       if (found != databases_.end() && !found->second.dropped) {
         const Db& db = found->second;
-        *answer = SnapshotStart{
-            .id = db.id,
-            .start = db.position,
-            .estimated_bytes = snapshot_bytes,
-            .page_size = 4096,
-            .size_pages = 1000,
-            .feed =
-                std::make_unique<TestSnapshot>(*this, db.position, snapshot_bytes, compares)};
+        *answer = SnapshotStart{.id = db.id,
+                                .start = db.position,
+                                .estimated_bytes = snapshot_bytes,
+                                .page_size = 4096,
+                                .size_pages = 1000,
+                                .feed = std::make_unique<TestSnapshot>(*this, db.position, snapshot_bytes, compares)};
       }
     }
     thread_.loop().post([answer, done] { done(std::move(*answer)); });
@@ -432,15 +422,13 @@ constexpr size_t kTailBytes = RecordTrailer::kBytes;
 // A long record's beginning and end; the middle is not asked for.
 class EndsSource final : public RecordSource {
  public:
-  EndsSource(ByteView head, ByteView tail, uint64_t bytes)
-      : head_(head), tail_(tail), bytes_(bytes) {}
+  EndsSource(ByteView head, ByteView tail, uint64_t bytes) : head_(head), tail_(tail), bytes_(bytes) {}
   Status read(uint64_t offset, MutableByteView out) override {
     uint64_t tail_at = bytes_ - tail_.size();
     if (offset + out.size() <= head_.size()) {
       std::copy_n(head_.begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
     } else if (offset >= tail_at) {
-      std::copy_n(tail_.begin() + static_cast<ptrdiff_t>(offset - tail_at), out.size(),
-                  out.begin());
+      std::copy_n(tail_.begin() + static_cast<ptrdiff_t>(offset - tail_at), out.size(), out.begin());
     } else {
       return Error(ErrorCode::kCorrupt, "not kept");
     }
@@ -459,8 +447,7 @@ class EndsSource final : public RecordSource {
 TestReplica::TestReplica(const TestReplicaOptions& options, std::shared_ptr<LogSink> sink)
     : options_(options), log_(std::move(sink)) {
   thread_.call([this] {
-    connector_ = std::make_unique<ReplicaConnector>(thread_.loop(), *this, *clock_, *random_, log_,
-                                                    options_.connector);
+    connector_ = std::make_unique<ReplicaConnector>(thread_.loop(), *this, *clock_, *random_, log_, options_.connector);
   });
 }
 
@@ -474,8 +461,7 @@ void TestReplica::follow(const std::string& address) {
 
 void TestReplica::disconnect() {
   thread_.call([this] {
-    if (connector_->session())
-      connector_->session()->failed(Error(ErrorCode::kIo, "pulled the plug"));
+    if (connector_->session()) connector_->session()->failed(Error(ErrorCode::kIo, "pulled the plug"));
   });
 }
 
@@ -531,8 +517,7 @@ Status TestReplica::database_started(const DatabaseStart& start) {
     }
     if (db.id != start.id) db = Db{};
     db.id = start.id;
-    if (db.position != start.from)
-      out = Error(ErrorCode::kDiverged, start.name + " stands elsewhere");
+    if (db.position != start.from) out = Error(ErrorCode::kDiverged, start.name + " stands elsewhere");
   });
   return out;
 }
@@ -550,8 +535,7 @@ Status TestReplica::log_piece(const std::string& name, const IncomingPiece& piec
   return piece.ends ? record_complete(name, p, p.bytes) : Status();
 }
 
-Status TestReplica::record_complete(const std::string& name, const Partial& record,
-                                    uint64_t bytes) {
+Status TestReplica::record_complete(const std::string& name, const Partial& record, uint64_t bytes) {
   EndsSource source(record.head, record.tail, bytes);
   RecordReader reader = TRY(RecordReader::open(source));
   if (bytes <= record.head.size()) TRY(reader.verify());
@@ -559,12 +543,11 @@ Status TestReplica::record_complete(const std::string& name, const Partial& reco
   Status out;
   signal_.change([&] {
     Db& db = dbs[name];
-    bool follows = header.before == db.position.checksum &&
-                   header.txid_first.value == db.position.txid.value + 1 &&
+    bool follows = header.before == db.position.checksum && header.txid_first.value == db.position.txid.value + 1 &&
                    header.database == db.id;
     if (!follows) {
-      out = Error(ErrorCode::kDiverged, name + ": TXID " + hex16(header.txid_first.value) +
-                                            " does not follow on " + position_text(db.position));
+      out = Error(ErrorCode::kDiverged, name + ": TXID " + hex16(header.txid_first.value) + " does not follow on " +
+                                            position_text(db.position));
       return;
     }
     db.position = {header.epoch, header.txid_last, reader.after()};

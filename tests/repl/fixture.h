@@ -81,8 +81,7 @@ class Signal {
 };
 
 struct TestPrimaryOptions {
-  NodeIdentity identity{
-      .cluster_id = 7, .node = NodeId{1}, .epoch = Epoch{3}, .host_name = "one", .url = ""};
+  NodeIdentity identity{.cluster_id = 7, .node = NodeId{1}, .epoch = Epoch{3}, .host_name = "one", .url = ""};
   PrimarySessionOptions session{};
   bool primary = true;
   std::string primary_url{};
@@ -131,8 +130,7 @@ class TestPrimary final : public PrimaryHost {
   std::vector<PrimaryDatabase> databases() override;
   std::optional<PrimaryDatabase> database(const std::string& name) override;
   std::unique_ptr<LogHold> hold_log(const std::string& name, DatabaseId id, TxId after) override;
-  void open_feed(const std::string& name, DatabaseId id, const Position& position,
-                 FeedDone done) override;
+  void open_feed(const std::string& name, DatabaseId id, const Position& position, FeedDone done) override;
   void start_snapshot(const std::string& name, bool compares, SnapshotDone done) override;
   void replica_joined(const NodeIdentity& replica) override;
   void replica_left(const NodeIdentity& replica, const Status& why) override;
@@ -172,8 +170,7 @@ class TestPrimary final : public PrimaryHost {
 };
 
 struct TestReplicaOptions {
-  NodeIdentity identity{
-      .cluster_id = 0, .node = NodeId{2}, .epoch = Epoch{0}, .host_name = "two", .url = ""};
+  NodeIdentity identity{.cluster_id = 0, .node = NodeId{2}, .epoch = Epoch{0}, .host_name = "two", .url = ""};
   ReplicaConnectorOptions connector{.times = {}, .backoff_min_ms = 10, .backoff_max_ms = 50};
 };
 
@@ -186,12 +183,11 @@ class TestReplica final : public ReplicaHost {
     wire::SnapshotReason reason = wire::SnapshotReason::kNew;
     int snapshots = 0;
     int differences = 0;  // of them
-    Position primary{};  // by heartbeat
+    Position primary{};   // by heartbeat
     Position consistent_at{};
   };
 
-  explicit TestReplica(const TestReplicaOptions& options = {},
-                       std::shared_ptr<LogSink> sink = null_log_sink());
+  explicit TestReplica(const TestReplicaOptions& options = {}, std::shared_ptr<LogSink> sink = null_log_sink());
   ~TestReplica() override;
 
   void follow(const std::string& address);
@@ -228,8 +224,7 @@ class TestReplica final : public ReplicaHost {
   Status sums_wanted(const std::string& name, const SumsQuestion& question) override;
   Status snapshot_piece(const std::string& name, ByteView bytes) override;
   Status snapshot_end(const std::string& name, const Position& consistent_at) override;
-  void database_ended(const std::string& name, wire::EndReason reason,
-                      const std::string& text) override;
+  void database_ended(const std::string& name, wire::EndReason reason, const std::string& text) override;
   void primary_position(const std::string& name, const Position& position, TxId commit) override;
   void turn_ended() override;
   void refused(const wire::Refuse& said) override;

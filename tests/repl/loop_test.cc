@@ -216,8 +216,8 @@ TEST_CASE("a stream may be destroyed in each of its callbacks") {
     Pair pair = connect_pair(loop);
     pair.client->start({.on_turn_end = [&] { pair.client.reset(); }});
     pair.server->set_low_water(1);
-    pair.server->start({.on_closed = [&](const Status&) { loop->stop(); },
-                        .on_drained = [&] { pair.client->at_turn_end(); }});
+    pair.server->start(
+        {.on_closed = [&](const Status&) { loop->stop(); }, .on_drained = [&] { pair.client->at_turn_end(); }});
     pair.server->write(as_bytes("hello"));
     CHECK(loop.run());
     CHECK_FALSE(pair.client);
@@ -232,8 +232,7 @@ TEST_CASE("writing to a peer that is gone is an error, not a signal") {
   std::unique_ptr<Dial> dial;
   std::unique_ptr<Timer> timer;
   thread.call([&] {
-    listener =
-        thread.loop().listen("127.0.0.1:0", [&](std::unique_ptr<Stream> s) { s->close(); }).value();
+    listener = thread.loop().listen("127.0.0.1:0", [&](std::unique_ptr<Stream> s) { s->close(); }).value();
     dial = thread.loop().connect(listener->address(), 5000, [&](Result<std::unique_ptr<Stream>> s) {
       client = std::move(s).value();
       // Not reading, so that only writing can notice.
@@ -265,8 +264,7 @@ TEST_CASE("a taken port is refused with a clear message, IPv6 and names work") {
   CHECK(second.error().message().find("another process has this port") != std::string::npos);
   CHECK(loop->listen("localhost:0", accept).ok());
   CHECK(loop->listen("192.0.2.1:0", accept).error().code() == ErrorCode::kInvalid);
-  for (const char* bad :
-       {"", "1234", "host", "host:", "host:70000", "host:12x", "::1:80", "[::1:80"}) {
+  for (const char* bad : {"", "1234", "host", "host:", "host:70000", "host:12x", "::1:80", "[::1:80"}) {
     CHECK(loop->listen(bad, accept).error().code() == ErrorCode::kInvalid);
   }
   CHECK(parse_address("[::1]:80").value().text() == "[::1]:80");

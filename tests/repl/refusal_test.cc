@@ -8,11 +8,7 @@ using namespace litefs::test;
 namespace {
 
 SessionTimes quick_times() {
-  return {.hello_deadline_ms = 1200,
-          .dead_peer_ms = 1000,
-          .heartbeat_ms = 20,
-          .database_retry_ms = 20,
-          .tick_ms = 5};
+  return {.hello_deadline_ms = 1200, .dead_peer_ms = 1000, .heartbeat_ms = 20, .database_retry_ms = 20, .tick_ms = 5};
 }
 
 // A connection of its own that says what the test wants and keeps what it hears.
@@ -24,9 +20,7 @@ class RawPeer {
         stream_ = std::move(s).value();
         stream_->start(
             {.on_data =
-                 [this](ByteView v) {
-                   signal_.change([&] { heard_.insert(heard_.end(), v.begin(), v.end()); });
-                 },
+                 [this](ByteView v) { signal_.change([&] { heard_.insert(heard_.end(), v.begin(), v.end()); }); },
              .on_closed = [this](const Status&) { signal_.change([&] { closed_ = true; }); }});
         signal_.change([&] { connected_ = true; });
       });
@@ -214,8 +208,7 @@ TEST_CASE("nonsense behind a good beginning ends the connection with a reason") 
   REQUIRE(primary.wait_replicas(1));
   Bytes bytes;
   SUBCASE("an ACK for what was never sent") {
-    wire::Ack{.databases = {{.index = 50, .received = TxId{1}, .durable = TxId{1}}}}.append_to(
-        bytes);
+    wire::Ack{.databases = {{.index = 50, .received = TxId{1}, .durable = TxId{1}}}}.append_to(bytes);
   }
   SUBCASE("sums under an index that was never given") {
     wire::Sums{.index = 50, .of_pages = false, .sums = {Checksum{1}}}.append_to(bytes);
@@ -265,8 +258,7 @@ TEST_CASE("a replica that falls silent is dropped, one that sends heartbeats sta
   TempDir dir;
   auto sink = std::make_shared<LineSink>();
   TestPrimary primary(dir.path(), {.session = {.times = quick_times()}}, sink);
-  TestReplica alive(
-      {.connector = {.times = quick_times(), .backoff_min_ms = 10, .backoff_max_ms = 50}});
+  TestReplica alive({.connector = {.times = quick_times(), .backoff_min_ms = 10, .backoff_max_ms = 50}});
   alive.follow(primary.address());
   REQUIRE(primary.wait_replicas(1));
   RawPeer silent(primary.address());
@@ -283,26 +275,22 @@ TEST_CASE("a replica leaves a primary that falls silent, and tries again") {
   std::unique_ptr<Listener> listener;
   std::vector<std::unique_ptr<Stream>> streams;
   std::string address = thread.call([&] {
-    listener = thread.loop()
-                   .listen("127.0.0.1:0",
-                           [&](std::unique_ptr<Stream> s) {
-                             Bytes bytes(wire::kPreface, wire::kPreface + sizeof wire::kPreface);
-                             wire::Welcome{.cluster_id = 7,
-                                           .node = NodeId{1},
-                                           .epoch = Epoch{1},
-                                           .host_name = "",
-                                           .url = ""}
-                                 .append_to(bytes);
-                             s->write(std::move(bytes));
-                             s->start({});
-                             streams.push_back(std::move(s));
-                           })
-                   .value();
+    listener =
+        thread.loop()
+            .listen("127.0.0.1:0",
+                    [&](std::unique_ptr<Stream> s) {
+                      Bytes bytes(wire::kPreface, wire::kPreface + sizeof wire::kPreface);
+                      wire::Welcome{.cluster_id = 7, .node = NodeId{1}, .epoch = Epoch{1}, .host_name = "", .url = ""}
+                          .append_to(bytes);
+                      s->write(std::move(bytes));
+                      s->start({});
+                      streams.push_back(std::move(s));
+                    })
+            .value();
     return listener->address();
   });
   {
-    TestReplica replica(
-        {.connector = {.times = quick_times(), .backoff_min_ms = 10, .backoff_max_ms = 50}});
+    TestReplica replica({.connector = {.times = quick_times(), .backoff_min_ms = 10, .backoff_max_ms = 50}});
     replica.follow(address);
     CHECK(replica.wait([&] { return replica.ended >= 1 && replica.sessions >= 2; }));
     CHECK(replica.wait([&] { return replica.error.find("nothing heard") != std::string::npos; }));

@@ -11,11 +11,7 @@ namespace {
 constexpr size_t kQueueBound = kSendQueueBytesMax + 3 * (1u << 20);  // and the reads under way
 
 SessionTimes quick_times() {
-  return {.hello_deadline_ms = 5000,
-          .dead_peer_ms = 10000,
-          .heartbeat_ms = 20,
-          .database_retry_ms = 20,
-          .tick_ms = 5};
+  return {.hello_deadline_ms = 5000, .dead_peer_ms = 10000, .heartbeat_ms = 20, .database_retry_ms = 20, .tick_ms = 5};
 }
 
 TestReplicaOptions quick_replica(uint64_t node = 2) {
@@ -142,8 +138,7 @@ TEST_CASE("a replica disconnected at random moments continues exactly where it w
     if (random() % 2) {
       replica.disconnect();
     } else {
-      primary.thread().call(
-          [&] { primary.server().goodbye(wire::GoodbyeReason::kOther, "test", ""); });
+      primary.thread().call([&] { primary.server().goodbye(wire::GoodbyeReason::kOther, "test", ""); });
     }
   }
   stop = true;
@@ -176,8 +171,7 @@ TEST_CASE("a record of 100 MB passes with bounded memory, and small databases ar
   CHECK(replica.wait_position("large.db", small));
 }
 
-TEST_CASE(
-    "a position that the log does not have leads to a snapshot with its reason, then to records") {
+TEST_CASE("a position that the log does not have leads to a snapshot with its reason, then to records") {
   TempDir dir;
   TestPrimary primary(dir.path());
   primary.snapshot_bytes = 5u << 20;
@@ -190,9 +184,7 @@ TEST_CASE(
     primary.clear_log("a.db");
     expected = wire::SnapshotReason::kNew;
   }
-  SUBCASE("too old") {
-    replica.set_db("a.db", {.id = id, .position = {Epoch{1}, TxId{3}, Checksum{5}}});
-  }
+  SUBCASE("too old") { replica.set_db("a.db", {.id = id, .position = {Epoch{1}, TxId{3}, Checksum{5}}}); }
   SUBCASE("ahead") {
     replica.set_db("a.db", {.id = id, .position = {Epoch{3}, TxId{11}, Checksum{5}}});
     expected = wire::SnapshotReason::kDiverged;
@@ -286,8 +278,7 @@ TEST_CASE("a replica that leaves in the middle of a question begins anew") {
   CHECK(replica.wait_position("a.db", primary.commit("a.db")));
 }
 
-TEST_CASE(
-    "a replica that the log left behind while it was connected gets a snapshot under a new index") {
+TEST_CASE("a replica that the log left behind while it was connected gets a snapshot under a new index") {
   TempDir dir;
   TestPrimary primary(dir.path());
   TestReplica replica;
@@ -329,8 +320,7 @@ TEST_CASE("a database that the primary cannot read now is kept, and continues wh
   CHECK(primary.snapshots == snapshots);
 }
 
-TEST_CASE(
-    "databases appear, are dropped, come again under another id, and unknown ones are named") {
+TEST_CASE("databases appear, are dropped, come again under another id, and unknown ones are named") {
   TempDir dir;
   TestPrimary primary(dir.path());
   TestReplica replica;
@@ -366,8 +356,7 @@ TEST_CASE("one database that cannot be read does not stop the others, and is tri
   CHECK(replica.sessions == 1);
 }
 
-TEST_CASE(
-    "an error of the replica's host ends the connection, both sides know why, and it recovers") {
+TEST_CASE("an error of the replica's host ends the connection, both sides know why, and it recovers") {
   TempDir dir;
   auto sink = std::make_shared<LineSink>();
   TestPrimary primary(dir.path(), {}, sink);
@@ -393,9 +382,7 @@ TEST_CASE("heartbeats tell a replica how far it is behind") {
   TestReplica replica(quick_replica());
   replica.follow(primary.address());
   REQUIRE(replica.wait_position("a.db", primary.commit("a.db")));
-  auto lag = [&] {
-    return replica.thread().call([&] { return replica.connector().session()->lag("a.db"); });
-  };
+  auto lag = [&] { return replica.thread().call([&] { return replica.connector().session()->lag("a.db"); }); };
   CHECK(replica.wait([&] { return replica.dbs["a.db"].primary == replica.dbs["a.db"].position; }));
   CHECK(lag()->lag_ms == 0);
   CHECK(lag()->transactions == 0);
@@ -447,8 +434,7 @@ TEST_CASE("a handoff names the new primary") {
   TestReplica replica;
   replica.follow(primary.address());
   REQUIRE(primary.wait_replicas(1));
-  primary.thread().call(
-      [&] { primary.server().goodbye(wire::GoodbyeReason::kHandoff, "moving", "http://next:1"); });
+  primary.thread().call([&] { primary.server().goodbye(wire::GoodbyeReason::kHandoff, "moving", "http://next:1"); });
   CHECK(replica.wait([&] { return replica.farewell.new_primary_url == "http://next:1"; }));
   CHECK(replica.farewell.reason == wire::GoodbyeReason::kHandoff);
   CHECK(replica.wait([&] { return replica.ended == 1; }));
@@ -460,9 +446,7 @@ TEST_CASE("a replica changes to another primary when it is told to, and finds on
   TestPrimary primary(dir.path());
   TestReplica replica;
   replica.follow("127.0.0.1:1");  // nobody listens there
-  auto attempts = [&] {
-    return replica.thread().call([&] { return replica.connector().status().attempts; });
-  };
+  auto attempts = [&] { return replica.thread().call([&] { return replica.connector().status().attempts; }); };
   auto until = std::chrono::steady_clock::now() + std::chrono::seconds(10);
   while (attempts() < 3 && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   CHECK(attempts() >= 3);

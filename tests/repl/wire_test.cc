@@ -17,26 +17,18 @@ constexpr Position kPosition{Epoch{3}, TxId{300}, Checksum{0x1122334455667788}};
 std::vector<Bytes> sample_frames() {
   std::vector<Bytes> out;
   auto add = [&out](const auto& frame) { frame.append_to(out.emplace_back()); };
-  add(wire::Hello{
-      .cluster_id = 9, .node = NodeId{2}, .epoch = Epoch{300}, .host_name = "b", .url = "u"});
-  add(wire::DatabasesHeld{
-      .last = true, .databases = {{.name = "a.db", .id = DatabaseId{5}, .position = kPosition}}});
-  add(wire::Welcome{.cluster_id = 9,
-                    .node = NodeId{1},
-                    .epoch = Epoch{3},
-                    .host_name = "a",
-                    .url = "u",
-                    .wall_ms = 77});
-  add(wire::Refuse{
-      .code = wire::RefuseCode::kNotPrimary, .text = "no", .primary_url = "http://x:1"});
+  add(wire::Hello{.cluster_id = 9, .node = NodeId{2}, .epoch = Epoch{300}, .host_name = "b", .url = "u"});
+  add(wire::DatabasesHeld{.last = true, .databases = {{.name = "a.db", .id = DatabaseId{5}, .position = kPosition}}});
+  add(wire::Welcome{
+      .cluster_id = 9, .node = NodeId{1}, .epoch = Epoch{3}, .host_name = "a", .url = "u", .wall_ms = 77});
+  add(wire::Refuse{.code = wire::RefuseCode::kNotPrimary, .text = "no", .primary_url = "http://x:1"});
   add(wire::Database{.index = 1, .name = "a.db", .id = DatabaseId{5}, .from = kPosition});
   add(wire::Database{.index = 2,
                      .name = "b.db",
                      .id = DatabaseId{5},
                      .how = wire::DatabaseHow::kSnapshot,
                      .reason = wire::SnapshotReason::kDiverged});
-  add(wire::Database{
-      .index = 3, .name = "c.db", .id = DatabaseId{5}, .how = wire::DatabaseHow::kUnknown});
+  add(wire::Database{.index = 3, .name = "c.db", .id = DatabaseId{5}, .how = wire::DatabaseHow::kUnknown});
   static const Bytes piece(10, 0xee);
   for (bool long_record : {false, true}) {
     wire::LogPiece p{.index = 200,
@@ -54,11 +46,8 @@ std::vector<Bytes> sample_frames() {
                      .id = DatabaseId{5},
                      .how = wire::DatabaseHow::kDifference,
                      .reason = wire::SnapshotReason::kTooOld});
-  add(wire::SnapshotBegin{.index = 2,
-                          .start = kPosition,
-                          .estimated_bytes = 123456,
-                          .page_size = 4096,
-                          .size_pages = 31});
+  add(wire::SnapshotBegin{
+      .index = 2, .start = kPosition, .estimated_bytes = 123456, .page_size = 4096, .size_pages = 31});
   add(wire::SumsWanted{.index = 4, .question = {.of_pages = false, .ranges = {0, 1, 700, 70000}}});
   add(wire::SumsWanted{.index = 4, .question = {.of_pages = true, .ranges = {kRangesEnd - 1}}});
   add(wire::Sums{.index = 4, .of_pages = false, .sums = {Checksum{1}, Checksum{UINT64_MAX}}});
@@ -67,11 +56,9 @@ std::vector<Bytes> sample_frames() {
   out.back().insert(out.back().end(), piece.begin(), piece.end());
   add(wire::SnapshotEnd{.index = 2, .consistent_at = kPosition});
   add(wire::DatabaseEnd{.index = 2, .reason = wire::EndReason::kFailed, .text = "disk"});
-  add(wire::Heartbeat{.wall_ms = 5,
-                      .databases = {{.index = 1, .position = kPosition, .commit = TxId{299}}}});
+  add(wire::Heartbeat{.wall_ms = 5, .databases = {{.index = 1, .position = kPosition, .commit = TxId{299}}}});
   add(wire::Ack{.databases = {{.index = 1, .received = TxId{7}, .durable = TxId{6}}}});
-  add(wire::Goodbye{
-      .reason = wire::GoodbyeReason::kHandoff, .text = "bye", .new_primary_url = "http://y"});
+  add(wire::Goodbye{.reason = wire::GoodbyeReason::kHandoff, .text = "bye", .new_primary_url = "http://y"});
   return out;
 }
 
@@ -97,8 +84,7 @@ Result<Bytes> parse_again(const wire::Frame& frame) {
     case wire::FrameType::kDatabase: return again(wire::Database::parse(frame.payload));
     case wire::FrameType::kLog: return again_with_bytes(wire::LogPiece::parse(frame.payload));
     case wire::FrameType::kSnapshotBegin: return again(wire::SnapshotBegin::parse(frame.payload));
-    case wire::FrameType::kSnapshotData:
-      return again_with_bytes(wire::SnapshotData::parse(frame.payload));
+    case wire::FrameType::kSnapshotData: return again_with_bytes(wire::SnapshotData::parse(frame.payload));
     case wire::FrameType::kSnapshotEnd: return again(wire::SnapshotEnd::parse(frame.payload));
     case wire::FrameType::kDatabaseEnd: return again(wire::DatabaseEnd::parse(frame.payload));
     case wire::FrameType::kHeartbeat: return again(wire::Heartbeat::parse(frame.payload));
@@ -195,8 +181,7 @@ TEST_CASE("unknown frames that may be ignored are, others and too long ones end 
   Bytes known = sample_frames()[0];
   Bytes stream = {3, 0, 0, 0, 0x81, 1, 2, 3};
   stream.insert(stream.end(), known.begin(), known.end());
-  CHECK(read_all(stream, 2,
-                 [](const wire::Frame& f) { CHECK(f.type == wire::FrameType::kHello); }) == 1);
+  CHECK(read_all(stream, 2, [](const wire::Frame& f) { CHECK(f.type == wire::FrameType::kHello); }) == 1);
 
   auto error_of = [](Bytes bytes) {
     FrameReader reader(FrameReader::Preface::kSeen);
@@ -227,10 +212,9 @@ TEST_CASE("a reader that expects the preface refuses anything else at its first 
 TEST_CASE("ten thousand databases travel in pages") {
   std::vector<wire::DatabaseHeld> held;
   for (int i = 0; i < 10000; ++i) {
-    held.push_back(
-        {.name = "directory/" + std::string(static_cast<size_t>(i % 500), 'x') + std::to_string(i),
-         .id = DatabaseId{static_cast<uint64_t>(i) + 1},
-         .position = kPosition});
+    held.push_back({.name = "directory/" + std::string(static_cast<size_t>(i % 500), 'x') + std::to_string(i),
+                    .id = DatabaseId{static_cast<uint64_t>(i) + 1},
+                    .position = kPosition});
   }
   Bytes bytes;
   wire::append_databases_held(held, bytes);
@@ -249,12 +233,7 @@ TEST_CASE("ten thousand databases travel in pages") {
 TEST_CASE("a small record costs seven bytes on the wire") {
   Bytes head;
   Bytes record(500);
-  wire::LogPiece{.index = 100,
-                 .begins = true,
-                 .ends = true,
-                 .committed = true,
-                 .record_bytes = 500,
-                 .bytes = record}
+  wire::LogPiece{.index = 100, .begins = true, .ends = true, .committed = true, .record_bytes = 500, .bytes = record}
       .append_head_to(head);
   CHECK(head.size() == 7);
 }

@@ -102,8 +102,7 @@ void Child::finish() {
   int status = 0;
   waitpid(pid_, &status, 0);
   pid_ = -1;
-  if (status != 0)
-    throw std::runtime_error("the child ended with status " + std::to_string(status));
+  if (status != 0) throw std::runtime_error("the child ended with status " + std::to_string(status));
 }
 
 void SqliteProcess::open(const std::string& path) {

@@ -102,6 +102,5 @@ TEST_CASE("the lock page and page sizes") {
   CHECK(lock_page(65536) == 16385);
   CHECK(valid_page_size(512));
   CHECK(valid_page_size(65536));
-  for (uint64_t bad : {0ull, 256ull, 513ull, 1000ull, 131072ull, 1ull << 40})
-    CHECK_FALSE(valid_page_size(bad));
+  for (uint64_t bad : {0ull, 256ull, 513ull, 1000ull, 131072ull, 1ull << 40}) CHECK_FALSE(valid_page_size(bad));
 }

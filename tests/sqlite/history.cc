@@ -43,8 +43,7 @@ constexpr const char* kCommit =
 
 }  // namespace
 
-History make_history(const std::string& directory, const HistoryPlan& plan,
-                     std::mt19937_64& random) {
+History make_history(const std::string& directory, const HistoryPlan& plan, std::mt19937_64& random) {
   History history;
   history.page_size = plan.page_size;
   std::string path = directory + "/source.db";
@@ -65,8 +64,7 @@ History make_history(const std::string& directory, const HistoryPlan& plan,
       std::string sql = random_transaction(random);
       if (i == plan.transactions / 2 && plan.big_rows != 0) {
         sql += "WITH RECURSIVE c(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM c WHERE i < " +
-               std::to_string(plan.big_rows) +
-               ") INSERT INTO t(v, h) SELECT randomblob(1000), i FROM c;";
+               std::to_string(plan.big_rows) + ") INSERT INTO t(v, h) SELECT randomblob(1000), i FROM c;";
       }
       source.exec(sql + kCommit);
       ++n;
@@ -75,8 +73,7 @@ History make_history(const std::string& directory, const HistoryPlan& plan,
   }
   copy_file(path + "-wal", directory + "/source.wal");
   history.transactions = read_transactions(directory + "/source.wal");
-  if (history.transactions.size() != history.n_after.size())
-    throw std::runtime_error("lost a transaction");
+  if (history.transactions.size() != history.n_after.size()) throw std::runtime_error("lost a transaction");
   source.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   history.last = read_file(path);
   return history;
@@ -117,9 +114,7 @@ void write_file(const std::string& path, const Bytes& content) {
   expect(file->write_at(0, content));
 }
 
-Bytes read_file(const std::string& path) {
-  return expect(posix_file_system()->read_all(path, 1u << 30));
-}
+Bytes read_file(const std::string& path) { return expect(posix_file_system()->read_all(path, 1u << 30)); }
 
 void copy_file(const std::string& from, const std::string& to) {
   std::filesystem::copy_file(from, to, std::filesystem::copy_options::overwrite_existing);

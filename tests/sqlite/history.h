@@ -37,8 +37,7 @@ struct HistoryPlan {
 };
 
 // Lets SQLite write it in `directory`/source.db, and leaves its WAL in `directory`/source.wal.
-History make_history(const std::string& directory, const HistoryPlan& plan,
-                     std::mt19937_64& random);
+History make_history(const std::string& directory, const HistoryPlan& plan, std::mt19937_64& random);
 
 // The transactions of a WAL file.
 std::vector<Transaction> read_transactions(const std::string& wal_path);

@@ -34,16 +34,14 @@ struct CrashPlan {
 void make_crash(Crash& crash, const CrashPlan& plan, std::mt19937_64& random) {
   SqliteProcess app;
   app.open("file:" + crash.database + (plan.big_sectors ? "?psow=0" : ""));
-  app.exec("PRAGMA page_size=" + std::to_string(plan.page_size) +
-           (random() % 2 ? "; PRAGMA auto_vacuum=FULL" : ""));
+  app.exec("PRAGMA page_size=" + std::to_string(plan.page_size) + (random() % 2 ? "; PRAGMA auto_vacuum=FULL" : ""));
   app.exec("CREATE TABLE t(k INTEGER PRIMARY KEY, v BLOB); CREATE INDEX tv ON t(v)");
   app.exec("PRAGMA journal_mode=" + plan.mode + "; PRAGMA synchronous=" + plan.synchronous +
            "; PRAGMA cache_size=" + std::to_string(plan.cache_pages));
   auto change = [&] {
     std::string k = std::to_string(random() % 200);
     if (random() % 4 == 0) return "DELETE FROM t WHERE k > " + k + " AND k % 3 = 0";
-    return "INSERT OR REPLACE INTO t VALUES(" + k + ", randomblob(" +
-           std::to_string(random() % 1500) + "))";
+    return "INSERT OR REPLACE INTO t VALUES(" + k + ", randomblob(" + std::to_string(random() % 1500) + "))";
   };
   for (int i = 0; i < 60; ++i) app.exec(change());
   crash.before = read_file(crash.database);

@@ -62,9 +62,7 @@ TEST_CASE("our WAL_WRITE keeps SQLite from writing, and SQLite's keeps us") {
   auto door = direct_lock_door(*files, path).value();
   SqliteProcess app(path);
   CHECK(app.run("SELECT * FROM t").code == 0);
-  auto take = [&] {
-    return HeldLock::take(*door, LockFile::kShm, kWalWriteLock, 1, LockKind::kExclusive);
-  };
+  auto take = [&] { return HeldLock::take(*door, LockFile::kShm, kWalWriteLock, 1, LockKind::kExclusive); };
   {
     HeldLock write = take().value();
     CHECK(app.run("SELECT * FROM t").code == 0);
@@ -82,9 +80,7 @@ TEST_CASE("locks end with what holds them") {
   auto files = posix_file_system();
   auto ours = direct_lock_door(*files, dir.file("a.db")).value();
   auto theirs = direct_lock_door(*files, dir.file("a.db")).value();
-  auto take = [](LockDoor& door) {
-    return HeldLock::take(door, LockFile::kShm, kDmsByte, 1, LockKind::kExclusive);
-  };
+  auto take = [](LockDoor& door) { return HeldLock::take(door, LockFile::kShm, kDmsByte, 1, LockKind::kExclusive); };
   {
     HeldLock held = take(*ours).value();
     HeldLock moved = std::move(held);

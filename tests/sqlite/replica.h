@@ -27,17 +27,14 @@ struct Replica {
     for (size_t i = first; i < end; ++i) apply(writer, history.transactions[i]);
   }
   // meta.n when so many transactions are applied.
-  int64_t n_after(size_t transactions) const {
-    return transactions == 0 ? 0 : history.n_after[transactions - 1];
-  }
+  int64_t n_after(size_t transactions) const { return transactions == 0 ? 0 : history.n_after[transactions - 1]; }
   // What a recovery would find in the WAL.
   WalScanResult scan() {
     auto wal = posix_file_system()->open(path + "-wal", OpenMode::kReadOnly).value();
     Bytes bytes(kWalHeaderBytes);
     wal->read_exactly(0, bytes).value();
     WalHeader header = *WalHeader::parse(bytes).value();
-    return scan_wal(*wal, header, {header.salts, 0, {}},
-                    [](uint32_t, const WalFrame&, ByteView) { return true; })
+    return scan_wal(*wal, header, {header.salts, 0, {}}, [](uint32_t, const WalFrame&, ByteView) { return true; })
         .value();
   }
 };

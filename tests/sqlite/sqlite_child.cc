@@ -21,9 +21,7 @@ int print_row(void*, int columns, char** values, char**) {
   return 0;
 }
 
-void answer(sqlite3* db, int code) {
-  std::cout << '=' << code << ' ' << (db ? sqlite3_errmsg(db) : "") << std::endl;
-}
+void answer(sqlite3* db, int code) { std::cout << '=' << code << ' ' << (db ? sqlite3_errmsg(db) : "") << std::endl; }
 
 }  // namespace
 
@@ -86,8 +84,7 @@ class Reader {
     std::string row;
     auto keep = [](void* out, int columns, char** values, char**) {
       std::string& text = *static_cast<std::string*>(out);
-      for (int i = 0; i < columns; ++i)
-        text += (i ? "|" : "") + std::string(values[i] ? values[i] : "");
+      for (int i = 0; i < columns; ++i) text += (i ? "|" : "") + std::string(values[i] ? values[i] : "");
       return 0;
     };
     if (sqlite3_exec(db_, sql.c_str(), keep, &row, nullptr) != SQLITE_OK) fail(sql);

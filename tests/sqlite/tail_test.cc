@@ -1,13 +1,14 @@
 // decide_tail() against a model of a WAL and its index: random histories of commits, killed writers, restarts that
-// were published and lost, recoveries and torn headers. A reader that follows the decisions must deliver every published
-// transaction once and in order, and none that was never published. Then the same for a WAL whose one user has its
-// wal-index in its own memory (locking_mode=EXCLUSIVE), and whose syncs may fail.
+// were published and lost, recoveries and torn headers. A reader that follows the decisions must deliver every
+// published transaction once and in order, and none that was never published. Then the same for a WAL whose one user
+// has its wal-index in its own memory (locking_mode=EXCLUSIVE), and whose syncs may fail.
+#include "sqlite/tail.h"
+
 #include <algorithm>
 #include <cstdio>
 #include <random>
 #include <vector>
 
-#include "sqlite/tail.h"
 #include "test.h"
 
 using namespace litefs;
@@ -89,7 +90,9 @@ class Model {
 
  private:
   WalSalts next_salts() { return WalSalts{static_cast<uint32_t>(random_()), static_cast<uint32_t>(random_())}; }
-  WalChecksum next_checksum() { return WalChecksum{static_cast<uint32_t>(random_()), static_cast<uint32_t>(random_())}; }
+  WalChecksum next_checksum() {
+    return WalChecksum{static_cast<uint32_t>(random_()), static_cast<uint32_t>(random_())};
+  }
   void begin_generation() {
     wal_.page_size = 4096;
     wal_.salts = next_salts();

@@ -17,8 +17,8 @@ struct KilledReplica : Replica {
   // Lets a process apply at least `count` transactions, if there are so many, then kills it.
   void run_writer_and_kill(uint64_t count, std::mt19937_64& random) {
     count = std::min<uint64_t>(count, history.transactions.size() - applied);
-    Child writer({"writer", dir.file("source.wal"), path, std::to_string(history.page_size),
-                  std::to_string(applied), std::to_string(random())});
+    Child writer({"writer", dir.file("source.wal"), path, std::to_string(history.page_size), std::to_string(applied),
+                  std::to_string(random())});
     size_t published = writer.receive_bytes(count);
     for (uint64_t i = random() % 100; i > 0; --i) std::this_thread::yield();
     writer.kill_now();
@@ -35,22 +35,18 @@ struct KilledReplica : Replica {
     // The transaction whose publication was not reported may be there.
     CHECK((n == n_after(applied) || n == n_after(next)));
     CHECK(app.value("SELECT n || '|' || rows || '|' || total FROM meta") ==
-          app.value(
-              "SELECT (SELECT n FROM meta) || '|' || count(*) || '|' || ifnull(sum(h), 0) FROM t"));
+          app.value("SELECT (SELECT n FROM meta) || '|' || count(*) || '|' || ifnull(sum(h), 0) FROM t"));
   }
 };
 
 }  // namespace
 
-TEST_CASE(
-    "a writer killed at any moment leaves a published state, which the next one goes on from") {
+TEST_CASE("a writer killed at any moment leaves a published state, which the next one goes on from") {
   std::mt19937_64 random(test_seed("killed writer"));
   for (uint32_t page_size : {512u, 4096u, 65536u}) {
     CAPTURE(page_size);
-    KilledReplica replica({.page_size = page_size, .transactions = 300, .vacuum_every = 60},
-                          random);
-    for (int round = 0; round < 12 && replica.applied < replica.history.transactions.size();
-         ++round) {
+    KilledReplica replica({.page_size = page_size, .transactions = 300, .vacuum_every = 60}, random);
+    for (int round = 0; round < 12 && replica.applied < replica.history.transactions.size(); ++round) {
       // In half of the rounds somebody keeps the wal-index alive, so that it is not recovered but
       // adopted.
       std::unique_ptr<SqliteProcess> reader;

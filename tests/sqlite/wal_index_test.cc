@@ -55,8 +55,7 @@ TEST_CASE("a damaged copy of the header is passed over, two are none") {
   older.max_frame = 60;
   older.store_copy(good.data());
   some_header().store_copy(good.data() + kWalIndexHeaderBytes);
-  for (size_t n = 0; n < good.size(); ++n)
-    CHECK_FALSE(WalIndexHeader::parse(ByteView(good).first(n)));
+  for (size_t n = 0; n < good.size(); ++n) CHECK_FALSE(WalIndexHeader::parse(ByteView(good).first(n)));
   CHECK(WalIndexHeader::parse(good)->max_frame == 60);
   for (size_t bit = 0; bit < kWalIndexHeaderBytes * 8; ++bit) {
     Bytes bad = good;
@@ -108,8 +107,7 @@ TEST_CASE("leftovers above the last frame are removed by the next append") {
   // At the edges of blocks, and in the middle of the first.
   for (uint32_t published : {0u, 1u, 100u, 4061u, 4062u, 4063u, 8157u, 8158u}) {
     Index index;
-    for (uint32_t frame = 1; frame <= published; ++frame)
-      index.writer->append(frame, frame).value();
+    for (uint32_t frame = 1; frame <= published; ++frame) index.writer->append(frame, frame).value();
     for (uint32_t frame = published + 1; frame <= published + 6000; ++frame) {
       index.writer->append(frame, 7).value();
     }
@@ -154,10 +152,11 @@ TEST_CASE("the poison makes a live connection fail") {
 TEST_CASE("a writer that is in a transaction when the index is poisoned leaves committed frames alone") {
   TempDir dir;
   SqliteProcess app(dir.file("a.db"));
-  app.exec("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=5;"
-           "CREATE TABLE t(id INTEGER PRIMARY KEY, v);"
-           "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100)"
-           "INSERT INTO t SELECT i, randomblob(1000) FROM c");
+  app.exec(
+      "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; PRAGMA cache_size=5;"
+      "CREATE TABLE t(id INTEGER PRIMARY KEY, v);"
+      "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100)"
+      "INSERT INTO t SELECT i, randomblob(1000) FROM c");
   auto wal = posix_file_system()->open(dir.file("a.db-wal"), OpenMode::kReadOnly).value();
   auto shm = posix_file_system()->open(dir.file("a.db-shm"), OpenMode::kReadWrite).value();
   auto bytes_of = [](File& file) {

@@ -16,8 +16,7 @@ struct Scan {
   uint32_t frames = 0;
 };
 
-Scan scan_file(const std::string& path, std::optional<WalAnchor> from = std::nullopt,
-               uint32_t stop_at = UINT32_MAX) {
+Scan scan_file(const std::string& path, std::optional<WalAnchor> from = std::nullopt, uint32_t stop_at = UINT32_MAX) {
   auto wal = posix_file_system()->open(path, OpenMode::kReadOnly).value();
   Bytes bytes(kWalHeaderBytes);
   size_t n = wal->read_at(0, bytes).value();
@@ -25,12 +24,10 @@ Scan scan_file(const std::string& path, std::optional<WalAnchor> from = std::nul
   scan.header = WalHeader::parse(ByteView(bytes).first(n)).value();
   if (!scan.header) return scan;
   WalAnchor start{scan.header->salts, 0, {}};
-  scan.result = scan_wal(*wal, *scan.header, from.value_or(start),
-                         [&](uint32_t frame, const WalFrame&, ByteView) {
-                           ++scan.frames;
-                           return frame < stop_at;
-                         })
-                    .value();
+  scan.result = scan_wal(*wal, *scan.header, from.value_or(start), [&](uint32_t frame, const WalFrame&, ByteView) {
+                  ++scan.frames;
+                  return frame < stop_at;
+                }).value();
   return scan;
 }
 
@@ -60,8 +57,7 @@ TEST_CASE("a WAL of another version is refused, a damaged header means no WAL") 
   TempDir dir;
   Bytes good = small_wal(dir);
   good.resize(kWalHeaderBytes);
-  for (size_t n = 0; n < good.size(); ++n)
-    CHECK_FALSE(WalHeader::parse(ByteView(good).first(n)).value());
+  for (size_t n = 0; n < good.size(); ++n) CHECK_FALSE(WalHeader::parse(ByteView(good).first(n)).value());
   for (size_t bit = 0; bit < good.size() * 8; ++bit) {
     Bytes bad = good;
     bad[bit / 8] ^= static_cast<uint8_t>(1u << (bit % 8));
@@ -122,12 +118,10 @@ TEST_CASE("a WAL that is cut anywhere ends at the commit before") {
   auto file = posix_file_system()->open(dir.file("cut.wal"), OpenMode::kCreate).value();
   file->write_at(0, good).value();
   size_t step = 7;  // every byte of the last frames, some of the others
-  for (size_t size = good.size(); size-- > 0;
-       size -= std::min(size, size + 1200 < good.size() ? step : 0)) {
+  for (size_t size = good.size(); size-- > 0; size -= std::min(size, size + 1200 < good.size() ? step : 0)) {
     file->truncate(size).value();
     Scan scan = scan_file(dir.file("cut.wal"));
-    uint32_t frames =
-        size < kWalHeaderBytes ? 0 : static_cast<uint32_t>((size - kWalHeaderBytes) / (24 + 512));
+    uint32_t frames = size < kWalHeaderBytes ? 0 : static_cast<uint32_t>((size - kWalHeaderBytes) / (24 + 512));
     CHECK(scan.frames == frames);
     uint32_t expected = *std::prev(std::upper_bound(commits.begin(), commits.end(), frames));
     CHECK(scan.result.end.frame == expected);
@@ -157,16 +151,13 @@ TEST_CASE("after a SQLite writer was killed a scan finds what SQLite recovers") 
     std::string path = dir.file("a.db");
     {
       SqliteProcess app(path);
-      app.exec("PRAGMA page_size=" + std::to_string(512 << random() % 8) +
-               "; PRAGMA journal_mode=WAL");
+      app.exec("PRAGMA page_size=" + std::to_string(512 << random() % 8) + "; PRAGMA journal_mode=WAL");
       // Spills, so that the kill leaves frames of an open transaction.
       app.exec("PRAGMA cache_size=5; PRAGMA synchronous=OFF; CREATE TABLE t(a, b)");
       if (random() % 3 == 0) app.exec("PRAGMA wal_autocheckpoint=20");
-      for (uint64_t i = random() % 40; i-- > 0;)
-        app.exec("INSERT INTO t VALUES(randomblob(2000), random())");
+      for (uint64_t i = random() % 40; i-- > 0;) app.exec("INSERT INTO t VALUES(randomblob(2000), random())");
       app.exec("BEGIN");
-      for (uint64_t i = random() % 40; i-- > 0;)
-        app.exec("INSERT INTO t VALUES(randomblob(2000), random())");
+      for (uint64_t i = random() % 40; i-- > 0;) app.exec("INSERT INTO t VALUES(randomblob(2000), random())");
       app.kill_now();
     }
     Scan ours = scan_file(path + "-wal");

@@ -19,11 +19,9 @@ TEST_CASE("a replica follows its source byte for byte while others read and chec
   for (uint32_t page_size : {512u, 4096u, 65536u}) {
     CAPTURE(page_size);
     // With small pages the big transaction needs several blocks of the wal-index.
-    Replica replica({.page_size = page_size,
-                     .transactions = 300,
-                     .vacuum_every = 70,
-                     .big_rows = page_size == 512 ? 4000 : 500},
-                    seed);
+    Replica replica(
+        {.page_size = page_size, .transactions = 300, .vacuum_every = 70, .big_rows = page_size == 512 ? 4000 : 500},
+        seed);
     auto writer = replica.attach();
     Child reader({"reader", replica.path, "0"});
     Child checkpointer({"reader", replica.path, "1"});
@@ -60,8 +58,7 @@ TEST_CASE("a long reader keeps its snapshot while transactions are published and
   replica.apply_range(*writer, 0, 40);
   uint32_t reader_frame = writer->end().frame;
   SqliteProcess reader(replica.path);
-  const std::string look =
-      "SELECT n || '|' || rows || '|' || total || '|' || (SELECT sum(length(v)) FROM t) FROM meta";
+  const std::string look = "SELECT n || '|' || rows || '|' || total || '|' || (SELECT sum(length(v)) FROM t) FROM meta";
   reader.exec("BEGIN");
   std::string seen = reader.value(look);
   CHECK(seen.rfind(std::to_string(replica.n_after(40)) + "|", 0) == 0);
@@ -258,8 +255,7 @@ TEST_CASE("the mount is told before readers may rely on a checkpoint") {
     told.clear();
     CHECK(writer->checkpoint(true).ok());
     bool resized = writer->database_file().info().value().size_bytes != size;
-    CHECK(told == (resized ? std::vector<std::string>{"write", "resize"}
-                           : std::vector<std::string>{"write"}));
+    CHECK(told == (resized ? std::vector<std::string>{"write", "resize"} : std::vector<std::string>{"write"}));
   }
 }
 
@@ -270,8 +266,7 @@ TEST_CASE("another's checkpoint is respected") {
   auto files = posix_file_system();
   auto door = direct_lock_door(*files, replica.path).value();
   {
-    HeldLock lock =
-        HeldLock::take(*door, LockFile::kShm, kWalCheckpointLock, 1, LockKind::kExclusive).value();
+    HeldLock lock = HeldLock::take(*door, LockFile::kShm, kWalCheckpointLock, 1, LockKind::kExclusive).value();
     CHECK(writer->checkpoint(false).error().code() == ErrorCode::kBusy);
   }
   SqliteProcess app(replica.path);
@@ -279,8 +274,7 @@ TEST_CASE("another's checkpoint is respected") {
   CHECK(writer->frames_to_checkpoint() == 0);
   {
     // Whoever checkpoints may have the old header in mind: no restart under it.
-    HeldLock lock =
-        HeldLock::take(*door, LockFile::kShm, kWalCheckpointLock, 1, LockKind::kExclusive).value();
+    HeldLock lock = HeldLock::take(*door, LockFile::kShm, kWalCheckpointLock, 1, LockKind::kExclusive).value();
     uint32_t frame = writer->end().frame;
     replica.apply_range(*writer, 20, 21);
     CHECK(writer->end().frame > frame);

@@ -57,17 +57,15 @@ NodeStatus parse_status(const std::string& json) {
   Statement role(db, "SELECT ifnull(json_extract(?1, '$.role'), '')");
   if (!role.bind_text(1, json).step()) return status;
   status.role = role.literal(0);
-  Statement each(
-      db,
-      "SELECT json_extract(value, '$.name'), ifnull(json_extract(value, '$.position'), ''),"
-      " ifnull(json_extract(value, '$.state'), ''), json_extract(value, '$.epoch'),"
-      " json_extract(value, '$.page_size')"
-      " FROM json_each(?1, '$.databases') ORDER BY 1");
+  Statement each(db,
+                 "SELECT json_extract(value, '$.name'), ifnull(json_extract(value, '$.position'), ''),"
+                 " ifnull(json_extract(value, '$.state'), ''), json_extract(value, '$.epoch'),"
+                 " json_extract(value, '$.page_size')"
+                 " FROM json_each(?1, '$.databases') ORDER BY 1");
   each.bind_text(1, json);
   while (each.step()) {
     status.databases.push_back({each.literal(0), each.literal(1), each.literal(2),
-                                static_cast<uint64_t>(each.integer(3)),
-                                static_cast<uint64_t>(each.integer(4))});
+                                static_cast<uint64_t>(each.integer(3)), static_cast<uint64_t>(each.integer(4))});
   }
   return status;
 }
@@ -84,8 +82,8 @@ std::string describe(const NodeStatus& status) {
 bool equal(const NodeStatus& a, const NodeStatus& b) {
   return std::equal(a.databases.begin(), a.databases.end(), b.databases.begin(), b.databases.end(),
                     [](const DatabaseStatus& x, const DatabaseStatus& y) {
-                      return x.name == y.name && x.position == y.position && x.epoch == y.epoch &&
-                             x.state == "ready" && y.state == "ready";
+                      return x.name == y.name && x.position == y.position && x.epoch == y.epoch && x.state == "ready" &&
+                             y.state == "ready";
                     });
 }
 
@@ -140,8 +138,7 @@ void App::close() {
 Cluster::Cluster(const ClusterOptions& options) : options_(options) {
   options_.litefs = environment_or(options.litefs, "LITEFS_BIN");
   options_.application = environment_or(options.application, "LITEFS_APP");
-  std::string parent =
-      options.parent.empty() ? std::filesystem::temp_directory_path().string() : options.parent;
+  std::string parent = options.parent.empty() ? std::filesystem::temp_directory_path().string() : options.parent;
   std::string pattern = parent + "/litefs-cluster-XXXXXX";
   if (!mkdtemp(pattern.data())) throw std::runtime_error("cannot make a directory in " + parent);
   directory_ = pattern;
@@ -161,8 +158,7 @@ Cluster::~Cluster() {
   }
   for (auto& node : nodes_) {
     if (node->process_ && !node->process_->wait(kStopTimeout)) {
-      std::cerr << "node " << node->index_ << " does not stop: " << node->process_->kernel_state()
-                << "\n";
+      std::cerr << "node " << node->index_ << " does not stop: " << node->process_->kernel_state() << "\n";
     }
     node->process_.reset();
   }
@@ -222,8 +218,7 @@ void Cluster::wait_until_up(size_t index, Millis timeout) {
   while (!deadline.passed()) {
     if (!target.process_->running()) {
       throw std::runtime_error("node " + std::to_string(index) + " ended at its start with " +
-                               target.process_->wait(Millis(0))->text() + ": " +
-                               read_text_file(target.log_path()));
+                               target.process_->wait(Millis(0))->text() + ": " + read_text_file(target.log_path()));
     }
     std::vector<std::string> mounts = mounts_below(target.directory());
     if (!mounts.empty()) {
@@ -262,8 +257,7 @@ void Cluster::kill9(size_t index) {
 }
 
 NodeStatus Cluster::status(size_t index) {
-  return parse_status(run_command(
-      {options_.litefs, "status", "-data", node(index).data(), "--json"}, kStatusTimeout));
+  return parse_status(run_command({options_.litefs, "status", "-data", node(index).data(), "--json"}, kStatusTimeout));
 }
 
 void Cluster::wait_for_equal(Millis timeout) {
@@ -284,8 +278,7 @@ void Cluster::wait_for_equal(Millis timeout) {
         all.push_back(status(node->index_));
         seen += "\n  " + describe(all.back());
       }
-      bool same = std::all_of(all.begin(), all.end(),
-                              [&](const NodeStatus& s) { return equal(all.front(), s); });
+      bool same = std::all_of(all.begin(), all.end(), [&](const NodeStatus& s) { return equal(all.front(), s); });
       if (same) return;
     } catch (const std::runtime_error& error) {
       seen += std::string("\n  ") + error.what();
@@ -295,8 +288,7 @@ void Cluster::wait_for_equal(Millis timeout) {
   throw std::runtime_error("the nodes do not become equal:" + seen);
 }
 
-void Cluster::wait_for_state(size_t index, const std::string& database, const std::string& state,
-                             Millis timeout) {
+void Cluster::wait_for_state(size_t index, const std::string& database, const std::string& state, Millis timeout) {
   Deadline deadline(timeout);
   NodeStatus last;
   while (!deadline.passed()) {
@@ -316,8 +308,7 @@ bool Cluster::log_contains(size_t index, const std::string& text) const {
   return read_text_file(nodes_[index]->log_path()).find(text) != std::string::npos;
 }
 
-std::unique_ptr<Process> Cluster::spawn_app(const std::vector<std::string>& words,
-                                            const std::string& error_path) {
+std::unique_ptr<Process> Cluster::spawn_app(const std::vector<std::string>& words, const std::string& error_path) {
   SpawnOptions options;
   options.argv = {options_.application};
   options.argv.insert(options.argv.end(), words.begin(), words.end());
@@ -362,8 +353,7 @@ void Cluster::check_same(const std::string& database, Millis timeout) {
     const NodeStatus now = status(node->index_);
     const DatabaseStatus* found = now.find(database);
     if (!found || found->position.substr(found->position.find('/') + 1) != pages) {
-      throw std::runtime_error(name + ": its pages' checksum is " + pages + ", but " +
-                               describe(now));
+      throw std::runtime_error(name + ": its pages' checksum is " + pages + ", but " + describe(now));
     }
   }
 }

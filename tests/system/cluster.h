@@ -42,9 +42,9 @@ struct NodeStatus {
 
 struct ClusterOptions {
   size_t nodes = 2;
-  std::string litefs;       // the program; empty: environment LITEFS_BIN
-  std::string application;  // the helper `app`; empty: environment LITEFS_APP
-  std::string parent;       // where the directory is made; empty: the system's temporary directory
+  std::string litefs;                      // the program; empty: environment LITEFS_BIN
+  std::string application;                 // the helper `app`; empty: environment LITEFS_APP
+  std::string parent;                      // where the directory is made; empty: the system's temporary directory
   std::vector<std::string> data_settings;  // lines for the section `data`, as "retention-size: 1MB"
   // Whether the nodes' logs are to be printed when the cluster is destroyed.
   std::function<bool()> failed;
@@ -130,15 +130,13 @@ class Cluster {
   // before what the primary's NAME-pos files say now. Throws with the positions at the deadline.
   void wait_for_equal(Millis timeout);
   // Sleeps until a database is in the given state.
-  void wait_for_state(size_t index, const std::string& database, const std::string& state,
-                      Millis timeout);
+  void wait_for_state(size_t index, const std::string& database, const std::string& state, Millis timeout);
   // The line in NAME-pos, read by an application.
   std::string position(size_t index, const std::string& database);
   bool log_contains(size_t index, const std::string& text) const;
 
   // Applications. `words` as app.cc's head lists them.
-  std::unique_ptr<Process> spawn_app(const std::vector<std::string>& words,
-                                     const std::string& error_path = "");
+  std::unique_ptr<Process> spawn_app(const std::vector<std::string>& words, const std::string& error_path = "");
   std::string run_app(const std::vector<std::string>& words);
   App open(size_t index, const std::string& database);
 

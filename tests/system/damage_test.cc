@@ -71,8 +71,10 @@ TEST_CASE("a control file that is lost or damaged is taken from the log") {
       CAPTURE(content);
       pair.cluster.stop(node);
       const fs::path control = pair.meta(node) / "control";
-      if (content == "gone") fs::remove(control);
-      else overwrite(control, content.empty() ? "" : std::string(4096, 'x'));
+      if (content == "gone")
+        fs::remove(control);
+      else
+        overwrite(control, content.empty() ? "" : std::string(4096, 'x'));
       pair.cluster.start(node);
       CHECK(pair.cluster.log_contains(node, "taken from the change log"));
       pair.cluster.wait_for_equal(kSoon);
@@ -160,8 +162,7 @@ TEST_CASE("a stopped database says what to do, has no position, and can be delet
   CHECK(pair.cluster.log_contains(0, "put its files right and start the node again, or delete it"));
   CHECK(pair.cluster.log_contains(0, pair.file(0).string()));
   CHECK_THROWS(pair.cluster.position(0, "a.db"));
-  CHECK(pair.cluster.run_app({"list", pair.cluster.node(0).mount()}).find("a.db-pos") ==
-        std::string::npos);
+  CHECK(pair.cluster.run_app({"list", pair.cluster.node(0).mount()}).find("a.db-pos") == std::string::npos);
   CHECK(pair.cluster.open(0, "a.db").try_sql("SELECT * FROM t").error != 0);
   CHECK(pair.cluster.open(1, "a.db").value("SELECT count(*) FROM t") == "4");
 

@@ -86,8 +86,7 @@ TEST_CASE("a write on the primary's mount appears on the replica's") {
     CHECK(reader.value("SELECT count(*) FROM t") == "22");
   }
   SUBCASE("a vacuum and a truncating checkpoint are followed") {
-    writer.sql(
-        "DELETE FROM t; VACUUM; PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t(v) VALUES('new')");
+    writer.sql("DELETE FROM t; VACUUM; PRAGMA wal_checkpoint(TRUNCATE); INSERT INTO t(v) VALUES('new')");
     cluster.wait_for_equal(kSoon);
     CHECK(reader.value("SELECT v FROM t") == "new");
   }

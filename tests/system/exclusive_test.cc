@@ -31,9 +31,7 @@ struct Pair {
     return app;
   }
   uint64_t txid() { return std::stoull(cluster.position(0, "db"), nullptr, 16); }
-  bool has_index() {
-    return cluster.run_app({"list", cluster.node(0).mount()}).find("db-shm\n") != std::string::npos;
-  }
+  bool has_index() { return cluster.run_app({"list", cluster.node(0).mount()}).find("db-shm\n") != std::string::npos; }
   std::string on_replica(const std::string& query) {
     cluster.wait_for_equal(kSoon);
     App app = cluster.open(1, "db");
@@ -158,8 +156,7 @@ TEST_CASE("EXCLUSIVE after the first look goes on with the shared index, and bac
   pair.check_quiet();
 }
 
-TEST_CASE(
-    "users that are killed leave what they committed, whichever index they and the next ones use") {
+TEST_CASE("users that are killed leave what they committed, whichever index they and the next ones use") {
   Pair pair;
   int64_t rows = 0;
   for (int round = 0; round < 12; round++) {

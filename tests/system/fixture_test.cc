@@ -39,8 +39,7 @@ void write_log(const std::string& data, const std::string& path, size_t page_siz
   auto files = posix_file_system();
   std::string directory = data + "/meta/db/log";
   CHECK(files->make_directories(directory).ok());
-  auto log =
-      ChangeLog::open(*files, directory, ChangeLogOptions(), std::nullopt, Log(null_log_sink()));
+  auto log = ChangeLog::open(*files, directory, ChangeLogOptions(), std::nullopt, Log(null_log_sink()));
   REQUIRE(log.ok());
   PageCodec codec;
   std::vector<Bytes> before;
@@ -116,13 +115,12 @@ TEST_CASE("writers and readers of the workload agree on a plain disk, at every p
     reader.argv = {app(), "read", path, "7", "1"};
     processes.push_back(Process::spawn(reader));
     for (auto& process : processes) CHECK(process->join(Millis(30000)).ok());
-    int64_t committed = std::stoll(processes[0]->read_all(Millis(1000))) +
-                        std::stoll(processes[1]->read_all(Millis(1000)));
+    int64_t committed =
+        std::stoll(processes[0]->read_all(Millis(1000))) + std::stoll(processes[1]->read_all(Millis(1000)));
     Sql db(path);
     std::mt19937_64 random(1);
     CHECK(check_snapshot(db, random) == committed);
-    CHECK(read_text_file(directory.file("committed1")).size() +
-              read_text_file(directory.file("committed2")).size() ==
+    CHECK(read_text_file(directory.file("committed1")).size() + read_text_file(directory.file("committed2")).size() ==
           static_cast<size_t>(committed) * 8);
   }
 }
@@ -138,8 +136,7 @@ TEST_CASE("a state that no transaction committed is noticed") {
   write_workload(path, options);
   for (const char* damage :
        {"UPDATE account SET balance = balance + 1 WHERE id = 3", "DELETE FROM entry WHERE n = 20",
-        "DELETE FROM entry WHERE n = (SELECT max(n) FROM entry)",
-        "UPDATE entry SET writer = 2 WHERE n = 9",
+        "DELETE FROM entry WHERE n = (SELECT max(n) FROM entry)", "UPDATE entry SET writer = 2 WHERE n = 9",
         "DELETE FROM item WHERE id = (SELECT max(id) FROM item)", "UPDATE item SET sum = sum + 1",
         "UPDATE counter SET mark = x'00'"}) {
     CAPTURE(damage);
@@ -183,8 +180,7 @@ TEST_CASE("a process is waited for with a deadline and never left behind") {
     pid = conversation.process().pid();
     CHECK(conversation.value("SELECT 6 * 7") == "42");
     CHECK(conversation.try_sql("SELECT nothing").error == SQLITE_ERROR);
-    CHECK(conversation.sql("SELECT 1, x'0aff', NULL, 'a'") ==
-          std::vector<std::string>{"1|x'0aff'|NULL|a"});
+    CHECK(conversation.sql("SELECT 1, x'0aff', NULL, 'a'") == std::vector<std::string>{"1|x'0aff'|NULL|a"});
     CHECK_THROWS(conversation.process().join(Millis(20)));
   }
   CHECK(kill(pid, 0) != 0);

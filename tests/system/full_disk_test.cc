@@ -57,7 +57,9 @@ size_t times_logged(const Node& node, const std::string& text) {
 // With a WAL that has room for what comes, so that SQLite commits where the node finds none.
 void make(Cluster& cluster, const std::string& name) {
   App app = cluster.open(0, name);
-  app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, b); INSERT INTO t(b) VALUES(randomblob(400000))");
+  app.sql(
+      "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, b); INSERT INTO t(b) "
+      "VALUES(randomblob(400000))");
   app.sql("PRAGMA wal_checkpoint(RESTART)");
   app.close();
 }
@@ -70,7 +72,9 @@ TEST_CASE("a primary without room says what is not captured, and captures it whe
   cluster.start_primary();
   make(cluster, "keep");
   App app = cluster.open(0, "app");
-  app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, b); INSERT INTO t(b) VALUES(randomblob(400000))");
+  app.sql(
+      "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, b); INSERT INTO t(b) "
+      "VALUES(randomblob(400000))");
   app.sql("PRAGMA wal_checkpoint(RESTART)");
   const std::string before = cluster.position(0, "app");
   disk.fill();

@@ -49,14 +49,11 @@ class ImportTest {
     outcome.text = read_text_file(output);
     return outcome;
   }
-  Outcome shell(const std::string& script) {
-    return run({"/bin/bash", "-o", "pipefail", "-c", script});
-  }
+  Outcome shell(const std::string& script) { return run({"/bin/bash", "-o", "pipefail", "-c", script}); }
 
-  Outcome try_import(const std::string& file, const std::string& name,
-                     const std::string& wait = "30s", size_t node = 0) {
-    return run(
-        {program(), "import", "-data", cluster.node(node).data(), "-wait", wait, file, name});
+  Outcome try_import(const std::string& file, const std::string& name, const std::string& wait = "30s",
+                     size_t node = 0) {
+    return run({program(), "import", "-data", cluster.node(node).data(), "-wait", wait, file, name});
   }
   void import(const std::string& file, const std::string& name) {
     Outcome outcome = try_import(file, name);
@@ -64,8 +61,7 @@ class ImportTest {
     // What it says is where the database is.
     if (outcome.code == 0) CHECK_MESSAGE(says(outcome, cluster.position(0, name)), outcome.text);
   }
-  Outcome try_export(size_t node, const std::string& name, const std::string& file,
-                     bool force = false) {
+  Outcome try_export(size_t node, const std::string& name, const std::string& file, bool force = false) {
     std::vector<std::string> argv = {program(), "export", "-data", cluster.node(node).data()};
     if (force) argv.push_back("--force");
     argv.push_back(name);
@@ -88,8 +84,7 @@ class ImportTest {
     std::string text = cluster.scratch("dump");
     cluster.run_app({"dump", path, text});
     std::string rows = read_text_file(text);
-    return std::to_string(rows.size()) + " bytes, " +
-           std::to_string(std::hash<std::string>()(rows));
+    return std::to_string(rows.size()) + " bytes, " + std::to_string(std::hash<std::string>()(rows));
   }
 
   Cluster cluster;
@@ -123,9 +118,8 @@ struct Shape {
 void fill(Sql& db, const Shape& shape) {
   db.exec("CREATE TABLE t(id INTEGER PRIMARY KEY, v, w)");
   db.exec("CREATE INDEX i ON t(v)");
-  db.exec("WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < " +
-          std::to_string(shape.rows) + ") INSERT INTO t(v, w) SELECT '" + shape.value +
-          "' || i, randomblob(400) FROM c");
+  db.exec("WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < " + std::to_string(shape.rows) +
+          ") INSERT INTO t(v, w) SELECT '" + shape.value + "' || i, randomblob(400) FROM c");
 }
 
 void make_file(const std::string& path, const Shape& shape) {
@@ -149,9 +143,7 @@ void make_file_with_wal(const std::string& path, const Shape& shape) {
 
 std::string integrity(const std::string& path) { return Sql(path).text("PRAGMA integrity_check"); }
 
-uint64_t txid(const std::string& position) {
-  return std::stoull(position.substr(0, 16), nullptr, 16);
-}
+uint64_t txid(const std::string& position) { return std::stoull(position.substr(0, 16), nullptr, 16); }
 
 std::string checksum_text(uint64_t checksum) {
   char text[17];
@@ -189,8 +181,7 @@ TEST_CASE("an imported file becomes a database on every node, in one transaction
   test.import(file, "db");
   CHECK(txid(test.cluster.position(0, "db")) == 1);
   test.check_content(file, "db");
-  CHECK(test.cluster.open(0, "db").value("PRAGMA journal_mode") ==
-        (shape.mode == "WAL" ? "wal" : "delete"));
+  CHECK(test.cluster.open(0, "db").value("PRAGMA journal_mode") == (shape.mode == "WAL" ? "wal" : "delete"));
   // The file was only read.
   CHECK((read_text_file(file) == before));
   for (const char* suffix : {"-wal", "-shm", "-journal"}) CHECK_FALSE(fs::exists(file + suffix));
@@ -249,15 +240,13 @@ TEST_CASE(
   CHECK(txid(test.cluster.position(0, "db")) == before);
 
   std::string output = test.cluster.scratch("import.out");
-  auto import = test.spawn(
-      {test.program(), "import", "-data", test.cluster.node(0).data(), new_file, "db"}, output);
+  auto import = test.spawn({test.program(), "import", "-data", test.cluster.node(0).data(), new_file, "db"}, output);
   CHECK_FALSE(import->wait(Millis(300)));
   writer.sql("COMMIT");
   CHECK_MESSAGE(import->join(kCommandEnd).ok(), read_text_file(output));
   CHECK(txid(test.cluster.position(0, "db")) == before + 2);
 
-  for (App* app : {&reader, &far_reader})
-    CHECK(app->value("SELECT v FROM t WHERE id = 1") == "old1");
+  for (App* app : {&reader, &far_reader}) CHECK(app->value("SELECT v FROM t WHERE id = 1") == "old1");
   test.cluster.wait_for_equal(kSoon);
   for (App* app : {&reader, &far_reader}) {
     CHECK(app->value("SELECT v FROM t WHERE id = 1") == "old1");
@@ -376,8 +365,7 @@ TEST_CASE("what is no sound database is refused, and changes nothing") {
       CHECK_MESSAGE(test.says(outcome, why), outcome.text);
     }
     CHECK(test.cluster.position(0, "db") == position);
-    CHECK(test.cluster.run_app({"list", test.cluster.node(0).mount()}).find("other") ==
-          std::string::npos);
+    CHECK(test.cluster.run_app({"list", test.cluster.node(0).mount()}).find("other") == std::string::npos);
   };
   refused(bad, "No such file");
   std::ofstream(bad) << "";
@@ -397,14 +385,14 @@ TEST_CASE("what is no sound database is refused, and changes nothing") {
   }
   refused(bad, "is damaged");
   Outcome outcome = test.try_import(good, "nodir/sub/db");
-  CHECK_MESSAGE(test.says(outcome, "there is no directory 'nodir' on the mount: make it first, as by mkdir " + test.cluster.node(0).path("nodir")),
+  CHECK_MESSAGE(test.says(outcome, "there is no directory 'nodir' on the mount: make it first, as by mkdir " +
+                                       test.cluster.node(0).path("nodir")),
                 outcome.text);
   outcome = test.try_import(good, "db/x");
   CHECK_MESSAGE(test.says(outcome, "'db' is a database, and no directory for 'db/x'"), outcome.text);
   outcome = test.try_import(good, "x-wal");
   CHECK_MESSAGE(test.says(outcome, "'x-wal' cannot be a database's name"), outcome.text);
-  outcome = test.shell(": | " + test.program() + " import -data " + test.cluster.node(0).data() +
-                       " - db");
+  outcome = test.shell(": | " + test.program() + " import -data " + test.cluster.node(0).data() + " - db");
   CHECK_MESSAGE(test.says(outcome, "standard input is empty"), outcome.text);
   test.check_content(good, "db");
 }
@@ -446,10 +434,9 @@ TEST_CASE("a replica refuses an import and names the primary") {
   make_file(file, {});
   Outcome outcome = test.try_import(file, "db", "30s", 1);
   CHECK(outcome.code == 1);
-  CHECK_MESSAGE(
-      test.says(outcome, "this node is a replica; import on the primary, node0 (http://127.0.0.1:" +
-                             std::to_string(test.cluster.node(0).port()) + ")"),
-      outcome.text);
+  CHECK_MESSAGE(test.says(outcome, "this node is a replica; import on the primary, node0 (http://127.0.0.1:" +
+                                       std::to_string(test.cluster.node(0).port()) + ")"),
+                outcome.text);
 }
 
 TEST_CASE("an export is the database at one position, on the primary and on a replica") {
@@ -521,8 +508,8 @@ TEST_CASE("standard output of one is standard input of the other") {
   make_file(file, {.rows = 3000, .mode = "WAL"});
   test.import(file, "db");
   std::string node = " -data " + test.cluster.node(0).data() + " ";
-  Outcome outcome = test.shell(test.program() + " export" + node + "db - | " + test.program() +
-                               " import" + node + "- copy");
+  Outcome outcome =
+      test.shell(test.program() + " export" + node + "db - | " + test.program() + " import" + node + "- copy");
   CHECK_MESSAGE(outcome.code == 0, outcome.text);
   CHECK_MESSAGE(test.says(outcome, "imported standard input as copy"), outcome.text);
   test.check_content(file, "copy");
@@ -543,9 +530,8 @@ TEST_CASE("a node that is killed during an import has the old database or the ne
     test.import(files[0], "db");
     size_t now = 0;
     for (int64_t i = 0; i < kills; i++) {
-      auto import = test.spawn(
-          {test.program(), "import", "-data", test.cluster.node(0).data(), files[1 - now], "db"},
-          test.cluster.scratch("out"));
+      auto import = test.spawn({test.program(), "import", "-data", test.cluster.node(0).data(), files[1 - now], "db"},
+                               test.cluster.scratch("out"));
       usleep(static_cast<useconds_t>(random() % 1'500'000));
       const bool done = import->wait(Millis(0)).has_value();
       test.cluster.kill9(0);
@@ -561,8 +547,7 @@ TEST_CASE("a node that is killed during an import has the old database or the ne
   }
 }
 
-TEST_CASE(
-    "an import that is killed has happened or not; one that says it was interrupted has not") {
+TEST_CASE("an import that is killed has happened or not; one that says it was interrupted has not") {
   ImportTest test(2);
   std::string files[2] = {test.cluster.scratch("a.db"), test.cluster.scratch("b.db")};
   for (const std::string mode : {"DELETE", "WAL"}) {
@@ -574,8 +559,8 @@ TEST_CASE(
       test.import(files[0], mode);
       std::string output = test.cluster.scratch("out");
       fs::remove(output);
-      auto import = test.spawn(
-          {test.program(), "import", "-data", test.cluster.node(0).data(), files[1], mode}, output);
+      auto import =
+          test.spawn({test.program(), "import", "-data", test.cluster.node(0).data(), files[1], mode}, output);
       usleep(static_cast<useconds_t>(random() % 600'000));
       import->signal(signal);
       ExitStatus status = import->join(kCommandEnd);

@@ -66,8 +66,8 @@ class KillTest {
       ExitStatus status = apps_[i]->join(kAppEnd);
       // A page of a file that the dead mount had cached and an application has mapped: no read that
       // could answer an error, as SQLite's manual says of memory-mapped I/O.
-      bool expected = status.ok() || status.signal == SIGKILL ||
-                      (errors && (status.code == 3 || status.signal == SIGBUS));
+      bool expected =
+          status.ok() || status.signal == SIGKILL || (errors && (status.code == 3 || status.signal == SIGBUS));
       CHECK_MESSAGE(expected, status.text(), ": ", read_text_file(errors_[i]));
     }
     apps_.clear();
@@ -117,8 +117,8 @@ class KillTest {
  private:
   void start_reader(const std::string& verb, size_t node) {
     errors_.push_back(cluster.scratch(verb + ".errors"));
-    apps_.push_back(cluster.spawn_app(
-        {verb, cluster.node(node).path("db"), std::to_string(random_()), "0"}, errors_.back()));
+    apps_.push_back(
+        cluster.spawn_app({verb, cluster.node(node).path("db"), std::to_string(random_()), "0"}, errors_.back()));
   }
 
   std::mt19937_64 random_;
@@ -175,14 +175,12 @@ TEST_CASE("an application in EXCLUSIVE is killed: what it committed stays, the o
   kill_applications(test, "exclusive", 3);
 }
 
-TEST_CASE(
-    "an application in a rollback mode is killed: what it committed stays, the others go on") {
+TEST_CASE("an application in a rollback mode is killed: what it committed stays, the others go on") {
   KillTest test("delete");
   kill_applications(test, "rollback", 3);
 }
 
-TEST_CASE(
-    "an application that switches modes is killed: what it committed stays, the others go on") {
+TEST_CASE("an application that switches modes is killed: what it committed stays, the others go on") {
   KillTest test;
   kill_applications(test, "modes", 3);
 }

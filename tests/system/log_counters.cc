@@ -27,8 +27,7 @@ std::optional<int64_t> counter_in(ByteView page) {
   size_t cells = load_be16(page.data() + 3);
   for (size_t i = 0; i < cells && kLeafHeaderBytes + 2 * i + 2 <= page.size(); i++) {
     size_t cell = load_be16(page.data() + kLeafHeaderBytes + 2 * i);
-    for (size_t at = cell + kBeforeMarkMin; at <= cell + kBeforeMarkMax && at + 16 <= page.size();
-         at++) {
+    for (size_t at = cell + kBeforeMarkMin; at <= cell + kBeforeMarkMax && at + 16 <= page.size(); at++) {
       if (std::memcmp(page.data() + at, kCounterMagic, kCounterMagicBytes) != 0) continue;
       int64_t value = 0;
       for (size_t b = 8; b < 16; b++) value = value << 8 | page[at + b];
@@ -63,8 +62,7 @@ class Walk {
       Status decoded = codec_.decode(page->encoding, page->bytes, old, image);
       if (!decoded) return decoded;
       if (page_hash(page->pgno, image) != page->hash) {
-        return Error(ErrorCode::kCorrupt,
-                     "page " + std::to_string(page->pgno) + " has another hash");
+        return Error(ErrorCode::kCorrupt, "page " + std::to_string(page->pgno) + " has another hash");
       }
       old = std::move(image);
       std::optional<int64_t> value = counter_in(old);
@@ -83,8 +81,7 @@ class Walk {
   // VACUUM rewrites the row with its old value; everything else raises it by one.
   void follow(int64_t value) {
     if (value != result.last && value != result.last + 1 && result.skipped.size() < kReportedMax) {
-      result.skipped.push_back("the counter goes from " + std::to_string(result.last) + " to " +
-                               std::to_string(value));
+      result.skipped.push_back("the counter goes from " + std::to_string(result.last) + " to " + std::to_string(value));
     }
     result.last = value;
   }
@@ -97,14 +94,13 @@ class Walk {
 
 Status walk_log(const std::string& directory, Walk& walk) {
   std::unique_ptr<FileSystem> files = posix_file_system();
-  std::unique_ptr<ChangeLog> log = TRY(
-      ChangeLog::open(*files, directory, ChangeLogOptions(), std::nullopt, Log(null_log_sink())));
+  std::unique_ptr<ChangeLog> log =
+      TRY(ChangeLog::open(*files, directory, ChangeLogOptions(), std::nullopt, Log(null_log_sink())));
   std::unique_ptr<LogCursor> cursor = TRY(log->read_after(Position()));
   while (TRY(cursor->next())) {
     Status applied = walk.apply(cursor->info(), cursor->record());
     if (!applied) {
-      return applied.error().with_context("TXID " +
-                                          std::to_string(cursor->info().position.txid.value));
+      return applied.error().with_context("TXID " + std::to_string(cursor->info().position.txid.value));
     }
   }
   return Status();
@@ -112,8 +108,7 @@ Status walk_log(const std::string& directory, Walk& walk) {
 
 }  // namespace
 
-CounterWalk log_counters(const std::string& data_directory, const std::string& database,
-                         const std::string& scratch) {
+CounterWalk log_counters(const std::string& data_directory, const std::string& database, const std::string& scratch) {
   Walk walk;
   // A copy: opening a log cuts what looks like its torn tail.
   std::filesystem::remove_all(scratch);

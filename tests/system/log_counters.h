@@ -17,7 +17,6 @@ struct CounterWalk {
 };
 // Applies every record of the database's change log to an image in memory and follows the counter
 // through it. Reads a copy of the log; the node may run, but its writers must be at rest.
-CounterWalk log_counters(const std::string& data_directory, const std::string& database,
-                         const std::string& scratch);
+CounterWalk log_counters(const std::string& data_directory, const std::string& database, const std::string& scratch);
 
 }  // namespace litefs::test

@@ -15,7 +15,8 @@ constexpr Millis kSoon{10000};
 // A closed database with a table of 100 rows.
 void make_database(const std::string& path, const std::string& mode, const std::string& value) {
   run_command({"/usr/bin/env", "sqlite3", path,
-               "PRAGMA journal_mode=" + mode + "; CREATE TABLE t(id INTEGER PRIMARY KEY, v); WITH c(i) AS (SELECT 1 UNION ALL " +
+               "PRAGMA journal_mode=" + mode +
+                   "; CREATE TABLE t(id INTEGER PRIMARY KEY, v); WITH c(i) AS (SELECT 1 UNION ALL " +
                    "SELECT i + 1 FROM c WHERE i < 100) INSERT INTO t(v) SELECT '" + value + "' FROM c"},
               kSoon);
 }
@@ -61,7 +62,8 @@ TEST_CASE("a transaction over a database here and a main one elsewhere is refuse
   Cluster cluster(cluster_options(1));
   cluster.start_primary();
   const std::string elsewhere = cluster.scratch("elsewhere.db");
-  run("sqlite3 " + cluster.node(0).path("a.db") + " 'CREATE TABLE t(id, v)'; sqlite3 " + elsewhere + " 'CREATE TABLE t(id, v)'");
+  run("sqlite3 " + cluster.node(0).path("a.db") + " 'CREATE TABLE t(id, v)'; sqlite3 " + elsewhere +
+      " 'CREATE TABLE t(id, v)'");
   const std::string both = "ATTACH '" + cluster.node(0).path("a.db") +
                            "' AS here; BEGIN; INSERT INTO t VALUES(1, 1); INSERT INTO here.t VALUES(1, 1); COMMIT";
   run("! sqlite3 " + elsewhere + " \"" + both + "\"");
@@ -69,7 +71,8 @@ TEST_CASE("a transaction over a database here and a main one elsewhere is refuse
   for (const std::string& path : {elsewhere, cluster.node(0).path("a.db")}) {
     run("test $(sqlite3 " + path + " 'SELECT count(*) FROM t') = 0");
   }
-  run("sqlite3 " + elsewhere + " \"ATTACH '" + cluster.node(0).path("a.db") + "' AS here; INSERT INTO here.t VALUES(1, 1)\"");
+  run("sqlite3 " + elsewhere + " \"ATTACH '" + cluster.node(0).path("a.db") +
+      "' AS here; INSERT INTO here.t VALUES(1, 1)\"");
   cluster.check_same("a.db");
 }
 
@@ -203,7 +206,8 @@ TEST_CASE("what is no whole database is refused and removed, on every node") {
   // Waits until it has been looked at.
   CHECK_THROWS(cluster.run_app({"cat", target}));
   // The file goes before the log says so.
-  run("for i in $(seq 500); do grep -q 'litefs import' " + cluster.node(0).log_path() + " && exit 0; sleep 0.01; done; exit 1");
+  run("for i in $(seq 500); do grep -q 'litefs import' " + cluster.node(0).log_path() +
+      " && exit 0; sleep 0.01; done; exit 1");
   CHECK(list(cluster, 0).find("new.db") == std::string::npos);
   CHECK(cluster.status(0).databases.empty());
   // The name is as free as before.
@@ -220,7 +224,8 @@ TEST_CASE("nobody sees a copy before it is whole, and a crash of the node leaves
   const std::string target = cluster.node(0).path("new.db");
   make_database(source, "WAL", "copied");
   SpawnOptions options;
-  options.argv = {"/bin/sh", "-c", "head -c 4096 " + source + " && echo half >&2 && read rest && tail -c +4097 " + source};
+  options.argv = {"/bin/sh", "-c",
+                  "head -c 4096 " + source + " && echo half >&2 && read rest && tail -c +4097 " + source};
   options.argv[2] = "exec > " + target + " 2>&3; " + options.argv[2];
   options.argv[2] = "exec 3>&1; " + options.argv[2];
   std::unique_ptr<Process> copier = Process::spawn(options);

@@ -20,9 +20,7 @@ namespace {
 
 constexpr Millis kReapTimeout{5000};
 
-[[noreturn]] void fail(const std::string& what) {
-  throw std::runtime_error(what + ": " + std::strerror(errno));
-}
+[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what + ": " + std::strerror(errno)); }
 
 struct Pipe {
   int read_end = -1;
@@ -42,8 +40,8 @@ void close_if_open(int& fd) {
 }
 
 // Runs in the child: async-signal-safe calls only.
-[[noreturn]] void become(const std::vector<char*>& argv, const std::vector<char*>& environment,
-                         int input, int output, int error, pid_t parent) {
+[[noreturn]] void become(const std::vector<char*>& argv, const std::vector<char*>& environment, int input, int output,
+                         int error, pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // The parent may have died before the line above.
   if (getppid() != parent) _exit(127);
@@ -143,8 +141,7 @@ std::optional<ExitStatus> Process::wait(Millis timeout) {
   if (ready <= 0) return std::nullopt;
   int status = 0;
   if (waitpid(pid_, &status, 0) != pid_) return std::nullopt;
-  ended_ =
-      WIFEXITED(status) ? ExitStatus{WEXITSTATUS(status), 0} : ExitStatus{-1, WTERMSIG(status)};
+  ended_ = WIFEXITED(status) ? ExitStatus{WEXITSTATUS(status), 0} : ExitStatus{-1, WTERMSIG(status)};
   return ended_;
 }
 

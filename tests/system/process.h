@@ -40,8 +40,8 @@ struct ExitStatus {
 struct SpawnOptions {
   std::vector<std::string> argv;
   std::vector<std::string> environment;  // "NAME=value", added to ours
-  std::string output_path;  // stdout and stderr are appended here; empty: stdout is a pipe
-  std::string error_path;   // with a piped stdout: where stderr goes; empty: ours
+  std::string output_path;               // stdout and stderr are appended here; empty: stdout is a pipe
+  std::string error_path;                // with a piped stdout: where stderr goes; empty: ours
 };
 
 class Process {
@@ -72,8 +72,7 @@ class Process {
   std::string kernel_state() const;
 
  private:
-  Process(pid_t pid, int pidfd, int input, int output)
-      : pid_(pid), pidfd_(pidfd), input_(input), output_(output) {}
+  Process(pid_t pid, int pidfd, int input, int output) : pid_(pid), pidfd_(pidfd), input_(input), output_(output) {}
   bool fill(const Deadline& deadline);
 
   pid_t pid_;

@@ -89,13 +89,15 @@ const std::string kAll = "SELECT group_concat(id || hex(v)) FROM (SELECT * FROM 
 
 }  // namespace
 
-TEST_CASE("a replica that was primary for a while rejoins: what differs is replaced, what it had alone can be exported") {
+TEST_CASE(
+    "a replica that was primary for a while rejoins: what differs is replaced, what it had alone can be exported") {
   Nodes nodes;
   Cluster& cluster = nodes.cluster;
   const std::string fork = cluster.position(1, "db");
   cluster.stop(1);
   cluster.stop(0);
-  nodes.run_alone({"UPDATE t SET v = 'alone' WHERE id = 17", "DELETE FROM t WHERE id > 4990", "INSERT INTO t VALUES(9000, 'alone')"});
+  nodes.run_alone({"UPDATE t SET v = 'alone' WHERE id = 17", "DELETE FROM t WHERE id > 4990",
+                   "INSERT INTO t VALUES(9000, 'alone')"});
   std::string alone;
   {
     Sql db(cluster.node(1).data() + "/db/db", SQLITE_OPEN_READWRITE);
@@ -138,7 +140,8 @@ TEST_CASE("a replica whose epoch is above the primary's is followed after one re
   nodes.cluster.check_same("db");
 }
 
-TEST_CASE("a replica whose file was written with plain SQLite while it was stopped rejoins, and keeps what was written") {
+TEST_CASE(
+    "a replica whose file was written with plain SQLite while it was stopped rejoins, and keeps what was written") {
   Nodes nodes;
   Cluster& cluster = nodes.cluster;
   for (int round = 1; round <= 2; ++round) {
@@ -167,7 +170,8 @@ TEST_CASE("a replica that was away for longer than the log reaches gets what dif
   const std::string log_dir = cluster.node(0).data() + "/meta/db/log";
   auto oldest = [&] {
     std::string name = "~";
-    for (const auto& e : std::filesystem::directory_iterator(log_dir)) name = std::min(name, e.path().filename().string());
+    for (const auto& e : std::filesystem::directory_iterator(log_dir))
+      name = std::min(name, e.path().filename().string());
     return name;
   };
   const std::string before = oldest();

@@ -24,16 +24,12 @@ Statement& Statement::bind(int index, int64_t value) {
 }
 
 Statement& Statement::bind(int index, std::string_view blob) {
-  check(db_, sqlite3_bind_blob64(statement_, index, blob.data(), blob.size(), SQLITE_TRANSIENT),
-        "bind");
+  check(db_, sqlite3_bind_blob64(statement_, index, blob.data(), blob.size(), SQLITE_TRANSIENT), "bind");
   return *this;
 }
 
 Statement& Statement::bind_text(int index, std::string_view text) {
-  check(db_,
-        sqlite3_bind_text64(statement_, index, text.data(), text.size(), SQLITE_TRANSIENT,
-                            SQLITE_UTF8),
-        "bind");
+  check(db_, sqlite3_bind_text64(statement_, index, text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8), "bind");
   return *this;
 }
 
@@ -42,9 +38,8 @@ bool Statement::step() {
   if (code == SQLITE_ROW) return true;
   if (code != SQLITE_DONE) {
     // The message is lost by the reset, without which a COMMIT would stay in progress.
-    SqlError error(
-        sqlite3_extended_errcode(db_),
-        std::string(sqlite3_sql(statement_)).substr(0, 100) + ": " + sqlite3_errmsg(db_));
+    SqlError error(sqlite3_extended_errcode(db_),
+                   std::string(sqlite3_sql(statement_)).substr(0, 100) + ": " + sqlite3_errmsg(db_));
     sqlite3_reset(statement_);
     throw error;
   }

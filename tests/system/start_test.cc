@@ -64,8 +64,7 @@ TEST_CASE("applications that insist while the node is killed and restarted lose 
   std::vector<std::string> ledgers;
   for (int i = 0; i < 3; i++) {
     ledgers.push_back(cluster.scratch("committed" + std::to_string(i)));
-    apps.push_back(cluster.spawn_app(
-        {"insist", cluster.node(0).path("db" + std::to_string(i)), ledgers.back()}));
+    apps.push_back(cluster.spawn_app({"insist", cluster.node(0).path("db" + std::to_string(i)), ledgers.back()}));
   }
   for (int round = 0; round < kRounds; round++) {
     usleep(static_cast<useconds_t>(random() % 200000));

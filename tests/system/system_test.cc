@@ -73,16 +73,14 @@ int64_t environment_number(const char* name, int64_t otherwise) {
   return given ? std::stoll(given) : otherwise;
 }
 
-std::unique_ptr<Process> Ledger::spawn_writer(double seconds, const std::string& profile,
-                                              uint64_t seed) {
+std::unique_ptr<Process> Ledger::spawn_writer(double seconds, const std::string& profile, uint64_t seed) {
   int64_t writer = static_cast<int64_t>(committed_paths_.size()) + 1;
   std::string name = database_ + ".writer" + std::to_string(writer);
   committed_paths_[writer] = cluster_.scratch(name + ".committed");
   error_path_ = cluster_.scratch(name + ".errors");
-  return cluster_.spawn_app(
-      {"write", cluster_.node(0).path(database_), std::to_string(writer), std::to_string(seed),
-       std::to_string(seconds), profile, committed_paths_[writer]},
-      error_path_);
+  return cluster_.spawn_app({"write", cluster_.node(0).path(database_), std::to_string(writer), std::to_string(seed),
+                             std::to_string(seconds), profile, committed_paths_[writer]},
+                            error_path_);
 }
 
 void Ledger::check(size_t node) {
@@ -99,9 +97,8 @@ void Ledger::check(size_t node) {
   if (owners.empty()) return;
   int64_t counter = std::stoll(cluster_.run_app({"check", cluster_.node(node).path(database_)}));
   if (counter < owners.rbegin()->first) {
-    throw std::runtime_error("committed up to " + std::to_string(owners.rbegin()->first) +
-                             ", but node " + std::to_string(node) + " has " +
-                             std::to_string(counter));
+    throw std::runtime_error("committed up to " + std::to_string(owners.rbegin()->first) + ", but node " +
+                             std::to_string(node) + " has " + std::to_string(counter));
   }
   App app = cluster_.open(node, database_);
   for (const std::string& row : app.sql("SELECT n, writer FROM entry")) {
@@ -126,8 +123,8 @@ int main(int argc, char** argv) {
   }
   // A child that is gone shows as an error of the write, not as our end.
   signal(SIGPIPE, SIG_IGN);
-  alarm(static_cast<unsigned>(
-      litefs::test::environment_number("LITEFS_TEST_ALARM_S", litefs::test::kProgramSecondsMax)));
+  alarm(
+      static_cast<unsigned>(litefs::test::environment_number("LITEFS_TEST_ALARM_S", litefs::test::kProgramSecondsMax)));
   doctest::Context context(argc, argv);
   return context.run();
 }

@@ -56,8 +56,8 @@ struct Load {
 
 // One round on one database: all processes open it, work, and close it (so the last close comes,
 // too). Answers how often the WAL was switched on or off.
-int64_t torture_round(Cluster& cluster, Ledger& ledger, const std::string& database,
-                      const Load& load, double seconds, std::mt19937_64& random) {
+int64_t torture_round(Cluster& cluster, Ledger& ledger, const std::string& database, const Load& load, double seconds,
+                      std::mt19937_64& random) {
   std::vector<Running> writers;
   std::vector<Running> readers;
   for (size_t i = 0; i < load.writers; i++) {
@@ -67,9 +67,8 @@ int64_t torture_round(Cluster& cluster, Ledger& ledger, const std::string& datab
   auto add_reader = [&](const std::string& verb, size_t node, size_t number) {
     std::string what = "reader" + std::to_string(number) + " on node " + std::to_string(node);
     std::string errors = cluster.scratch(what + " of " + database + ".errors");
-    auto process = cluster.spawn_app({verb, cluster.node(node).path(database),
-                                      std::to_string(random()), std::to_string(seconds)},
-                                     errors);
+    auto process = cluster.spawn_app(
+        {verb, cluster.node(node).path(database), std::to_string(random()), std::to_string(seconds)}, errors);
     readers.push_back({what, errors, std::move(process)});
   };
   for (size_t i = 0; i < load.readers; i++) add_reader(load.reader_verb, 0, i);
@@ -79,8 +78,7 @@ int64_t torture_round(Cluster& cluster, Ledger& ledger, const std::string& datab
   }
   auto [transactions, switches] = join_all(writers, seconds);
   int64_t snapshots = join_all(readers, seconds)[0];
-  MESSAGE(database, ": ", transactions, " transactions, ", switches, " switches, ", snapshots,
-          " snapshots");
+  MESSAGE(database, ": ", transactions, " transactions, ", switches, " switches, ", snapshots, " snapshots");
   CHECK(transactions > 0);
   CHECK(snapshots > 0);
   return switches;
@@ -104,8 +102,7 @@ int64_t torture(const Load& load, double seconds) {
   constexpr size_t kDatabases = std::size(kPageSizes);
   std::vector<Ledger> ledgers;
   for (size_t i = 0; i < kDatabases; i++) {
-    cluster.run_app(
-        {"init", cluster.node(0).path(database_name(i)), std::to_string(kPageSizes[i]), load.mode});
+    cluster.run_app({"init", cluster.node(0).path(database_name(i)), std::to_string(kPageSizes[i]), load.mode});
     ledgers.emplace_back(cluster, database_name(i));
   }
   cluster.wait_for_equal(kConvergence);
@@ -114,8 +111,8 @@ int64_t torture(const Load& load, double seconds) {
   int64_t switches = 0;
   for (size_t round = 0; round < rounds; round++) {
     size_t i = round % kDatabases;
-    switches += torture_round(cluster, ledgers[i], database_name(i), load,
-                              seconds / static_cast<double>(rounds), random);
+    switches +=
+        torture_round(cluster, ledgers[i], database_name(i), load, seconds / static_cast<double>(rounds), random);
     cluster.wait_for_equal(kConvergence);
   }
   for (size_t i = 0; i < kDatabases; i++) {
@@ -140,8 +137,7 @@ TEST_CASE("every replica read is a committed state, in commit order, and the log
   torture({}, torture_seconds(30));
 }
 
-TEST_CASE(
-    "replica reads of databases in rollback modes are committed states, and the log skips none") {
+TEST_CASE("replica reads of databases in rollback modes are committed states, and the log skips none") {
   torture({.profile = "rollback", .mode = "delete"}, torture_seconds(10));
 }
 

@@ -26,8 +26,7 @@ uint64_t mix(uint64_t a) {
 
 int64_t next_link(int64_t link, int64_t n, int64_t writer) {
   return static_cast<int64_t>(
-      mix(static_cast<uint64_t>(link) ^
-          mix(static_cast<uint64_t>(n) * 64 + static_cast<uint64_t>(writer))));
+      mix(static_cast<uint64_t>(link) ^ mix(static_cast<uint64_t>(n) * 64 + static_cast<uint64_t>(writer))));
 }
 
 int64_t sum_of(std::string_view body) {
@@ -61,16 +60,14 @@ Counter read_counter(Statement& select) {
   if (mark.size() != 16 || mark.compare(0, kCounterMagicBytes, kCounterMagic) != 0) {
     throw Violation("the counter row is damaged");
   }
-  return {static_cast<int64_t>(from_big_endian(mark.substr(8))),
-          static_cast<int64_t>(from_big_endian(link))};
+  return {static_cast<int64_t>(from_big_endian(mark.substr(8))), static_cast<int64_t>(from_big_endian(link))};
 }
 
 // Keeps the connections of several processes away while one of them wants to be alone. Who comes
 // passes the gate; who is in, shares the room.
 class Room {
  public:
-  explicit Room(const std::string& path)
-      : gate_(open_lock(path + ".gate")), room_(open_lock(path + ".room")) {}
+  explicit Room(const std::string& path) : gate_(open_lock(path + ".gate")), room_(open_lock(path + ".room")) {}
   ~Room() {
     close(gate_);
     close(room_);
@@ -117,13 +114,11 @@ class Writer {
   Writer(const std::string& path, const WriterOptions& options) : path_(path), options_(options) {
     random_.seed(options.seed);
     if (switches_modes()) {
-      std::string directory =
-          options.committed_path.substr(0, options.committed_path.rfind('/') + 1);
+      std::string directory = options.committed_path.substr(0, options.committed_path.rfind('/') + 1);
       room_ = std::make_unique<Room>(directory + path.substr(path.rfind('/') + 1));
     }
     if (!options.committed_path.empty()) {
-      committed_ =
-          ::open(options.committed_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+      committed_ = ::open(options.committed_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
       if (committed_ < 0) throw std::runtime_error("cannot open " + options.committed_path);
     }
   }
@@ -181,8 +176,8 @@ class Writer {
     static constexpr int kAutocheckpoint[] = {0, 10, 100, 1000};
     bool checkpoints = options_.profile == "checkpoints";
     db_->exec("PRAGMA cache_size=" + std::string(below(2) ? "5" : "-2000") +
-              "; PRAGMA synchronous=" + kSynchronous[below(3)] + "; PRAGMA wal_autocheckpoint=" +
-              std::to_string(checkpoints ? 10 : kAutocheckpoint[below(4)]) +
+              "; PRAGMA synchronous=" + kSynchronous[below(3)] +
+              "; PRAGMA wal_autocheckpoint=" + std::to_string(checkpoints ? 10 : kAutocheckpoint[below(4)]) +
               "; PRAGMA mmap_size=" + (below(4) ? "0" : "1000000"));
     if (rolls_back() || switches_modes()) set_secure_delete();
     if (rolls_back()) set_mode(kModes[below(kRollbackModes)]);
@@ -218,8 +213,7 @@ class Writer {
       if (dice < 130) return transaction(below(100), Ending::kSavepoint);
       if (dice < 150) return set_secure_delete();
     }
-    if (options_.profile == "savepoints" && dice < 100)
-      return transaction(below(100), Ending::kSavepoint);
+    if (options_.profile == "savepoints" && dice < 100) return transaction(below(100), Ending::kSavepoint);
     if (options_.profile == "checkpoints" && dice < 100) return checkpoint();
     return transaction(below(4), Ending::kCommit);
   }
@@ -341,11 +335,9 @@ class Writer {
     statements_->add_entry.bind(4, bytes).bind(5, link).run();
     statements_->trim_entries.bind(1, n - kEntriesKept).run();
     statements_->trim_items.bind(1, n - kItemEntries).run();
-    std::string mark =
-        std::string(kCounterMagic, kCounterMagicBytes) + big_endian(static_cast<uint64_t>(n));
+    std::string mark = std::string(kCounterMagic, kCounterMagicBytes) + big_endian(static_cast<uint64_t>(n));
     statements_->set_counter.bind(1, std::string_view(mark));
-    statements_->set_counter.bind(2, std::string_view(big_endian(static_cast<uint64_t>(link))))
-        .run();
+    statements_->set_counter.bind(2, std::string_view(big_endian(static_cast<uint64_t>(link)))).run();
   }
 
   std::string random_bytes(uint64_t size) {
@@ -369,8 +361,7 @@ class Writer {
         : counter(db, "SELECT mark, link FROM counter WHERE id = 1"),
           move(db, "UPDATE account SET balance = balance + ?1 WHERE id = ?2"),
           add_item(db, "INSERT INTO item(n, body, sum) VALUES(?1, ?2, ?3)"),
-          add_entry(db,
-                    "INSERT INTO entry(n, writer, items, bytes, link) VALUES(?1, ?2, ?3, ?4, ?5)"),
+          add_entry(db, "INSERT INTO entry(n, writer, items, bytes, link) VALUES(?1, ?2, ?3, ?4, ?5)"),
           trim_entries(db, "DELETE FROM entry WHERE n <= ?1"),
           trim_items(db, "DELETE FROM item WHERE n <= ?1"),
           set_counter(db, "UPDATE counter SET mark = ?1, link = ?2 WHERE id = 1") {}
@@ -468,8 +459,7 @@ int64_t check_snapshot(Sql& db, std::mt19937_64& random) {
   check_entries(db, counter);
   // Every body takes long, so most snapshots check one index's worth of them.
   bool all = random() % 8 == 0;
-  Statement items(db, all ? "SELECT body, sum FROM item"
-                          : "SELECT body, sum FROM item WHERE n BETWEEN ?1 AND ?1 + 20");
+  Statement items(db, all ? "SELECT body, sum FROM item" : "SELECT body, sum FROM item WHERE n BETWEEN ?1 AND ?1 + 20");
   if (!all) items.bind(1, counter.value - static_cast<int64_t>(random() % kItemEntries));
   while (items.step()) {
     if (sum_of(items.blob(0)) != items.integer(1)) {
@@ -493,8 +483,7 @@ ReadReport read_workload(const std::string& path, const ReaderOptions& options) 
       if (!db) db = open_reader(path, random);
       int64_t n = check_snapshot(*db, random);
       if (n < report.last) {
-        throw Violation("the counter went back from " + std::to_string(report.last) + " to " +
-                        std::to_string(n));
+        throw Violation("the counter went back from " + std::to_string(report.last) + " to " + std::to_string(n));
       }
       if (report.first < 0) report.first = n;
       report.last = n;
