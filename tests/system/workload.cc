@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <vector>
 
@@ -411,6 +413,23 @@ void check_entries(Sql& db, const Counter& counter) {
   }
 }
 
+// For the report of a wrong snapshot: by which mount this process has the database open, when, and how it is mapped.
+std::string where_files_are(const std::string& path) {
+  std::string text;
+  const std::string name = path.substr(path.rfind('/'));
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code ignored;
+    const std::string target = std::filesystem::read_symlink(entry.path(), ignored).string();
+    if (target.find(name) == std::string::npos) continue;
+    struct statx info = {};
+    const bool alive = statx(AT_FDCWD, entry.path().c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) == 0;
+    text += "; " + target + (alive ? " (alive)" : std::string(" (") + strerror(errno) + ")");
+  }
+  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::system_clock::now().time_since_epoch());
+  return text + "; at " + std::to_string(now.count() % 3600000) + " ms of the hour";
+}
+
 std::unique_ptr<Sql> open_reader(const std::string& path, std::mt19937_64& random) {
   auto db = std::make_unique<Sql>(path, SQLITE_OPEN_READWRITE);
   db->exec("PRAGMA cache_size=" + std::string(random() % 2 ? "5" : "-2000") +
@@ -491,6 +510,8 @@ ReadReport read_workload(const std::string& path, const ReaderOptions& options) 
     } catch (const SqlError& error) {
       if (!error.busy()) throw;
       if (db && db->in_transaction()) db->exec("ROLLBACK");
+    } catch (const Violation& violation) {
+      throw Violation(violation.what() + where_files_are(path));
     }
     // Leaves some of two cores to the writers.
     usleep(static_cast<useconds_t>(random() % 10000));
