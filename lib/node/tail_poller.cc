@@ -14,7 +14,8 @@ constexpr int64_t kAfterFailureNs = 1'000'000'000;
 // An idle node looks at its files this often even if no watch fired, in case a file system raises no events.
 constexpr int kWatchMaxMs = 1000;
 
-Result<bool> poll(Database& database) {
+// Where nothing has come for a while. (At each poll the second question would cost a database in WAL some percent.)
+Result<bool> poll_at_rest(Database& database) {
   if (TRY(database.poll())) return true;
   Result<bool> unjournaled = database.capture_unjournaled();
   // A writer is at work: it will be looked at again.
@@ -107,7 +108,7 @@ bool TailPoller::poll_active() {
   int64_t now_ns = clock_.monotonic_ns();
   for (const auto& followed : followed_) {
     if (!followed->active || now_ns < followed->not_before_ns) continue;
-    Result<bool> polled = poll(*followed->database);
+    Result<bool> polled = followed->database->poll();
     if (polled.ok()) {
       if (followed->failing) log_.info("capture works again").kv("database", followed->database->name());
       followed->failing = false;
@@ -147,7 +148,7 @@ void TailPoller::run() {
       }
       // Arm first, then look once more: what came in between raises no event.
       arm(*followed);
-      Result<bool> polled = poll(*followed->database);
+      Result<bool> polled = poll_at_rest(*followed->database);
       if (polled.ok() && polled.value()) {
         disarm(*followed);
         followed->last_new_ns = now_ns;
