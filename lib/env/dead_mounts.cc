@@ -9,7 +9,7 @@
 namespace litefs {
 namespace {
 constexpr size_t kFileBytesMax = 1 << 20;
-// Many databases ask at once.
+// Many databases ask at once, and then the new mount is added.
 constexpr int64_t kScanAgainNs = 200'000'000;
 
 std::string device_text(uint64_t device) {
@@ -48,14 +48,16 @@ Status DeadMounts::parse(const std::string& text) {
 Status DeadMounts::add(uint64_t device) {
   MutexLock lock(mutex_);
   std::erase(devices_, device);  // the number of one that is gone
-  scan();
+  scan_when_due();
   std::string text = clock_.boot_id() + "\n";
   for (uint64_t one : devices_) text += device_text(one);
   return files_.write_atomically(path_, as_bytes(text + device_text(device)));
 }
 
-void DeadMounts::scan() {
-  scanned_ns_ = clock_.monotonic_ns();
+void DeadMounts::scan_when_due() {
+  const int64_t now_ns = clock_.monotonic_ns();
+  if (scanned_ns_ != 0 && now_ns - scanned_ns_ <= kScanAgainNs) return;
+  scanned_ns_ = now_ns;
   open_ = devices_.empty() ? std::vector<OpenFile>() : open_on_dead_devices(devices_);
   std::erase_if(devices_, [&](uint64_t device) NO_THREAD_SAFETY_ANALYSIS {
     return std::none_of(open_.begin(), open_.end(), [&](const OpenFile& file) { return file.device == device; });
@@ -66,7 +68,7 @@ std::vector<ProcessName> DeadMounts::holders(const std::vector<std::string>& fil
   MutexLock lock(mutex_);
   std::vector<ProcessName> found;
   if (devices_.empty()) return found;
-  if (scanned_ns_ == 0 || clock_.monotonic_ns() - scanned_ns_ > kScanAgainNs) scan();
+  scan_when_due();
   for (const OpenFile& file : open_) {
     const bool named = std::any_of(file_names.begin(), file_names.end(),
                                    [&](const std::string& name) { return file.path.ends_with("/" + name); });

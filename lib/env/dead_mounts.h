@@ -34,7 +34,7 @@ class DeadMounts {
  private:
   DeadMounts(FileSystem& files, Clock& clock, const std::string& path) : files_(files), clock_(clock), path_(path) {}
   Status parse(const std::string& text) REQUIRES(mutex_);
-  void scan() REQUIRES(mutex_);
+  void scan_when_due() REQUIRES(mutex_);
 
   FileSystem& files_;
   Clock& clock_;

@@ -28,16 +28,12 @@ void for_each_entry(const std::string& path, Visit visit) {
   closedir(dir);
 }
 
-bool is_on_dead_device(const std::string& link, const std::vector<uint64_t>& devices, OpenFile& file) {
-  char target[4096];
-  ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
-  if (n <= 0 || target[0] != '/') return false;  // a socket, a pipe
+bool is_on_dead_device(const std::string& link, const std::vector<uint64_t>& devices, uint64_t& device) {
   // Asks nobody, so that no other mount's daemon has to answer.
   struct statx info;
   if (statx(AT_FDCWD, link.c_str(), AT_STATX_DONT_SYNC, STATX_TYPE, &info) != 0) return false;
-  file.device = makedev(info.stx_dev_major, info.stx_dev_minor);
-  if (std::find(devices.begin(), devices.end(), file.device) == devices.end()) return false;
-  file.path.assign(target, static_cast<size_t>(n));
+  device = makedev(info.stx_dev_major, info.stx_dev_minor);
+  if (std::find(devices.begin(), devices.end(), device) == devices.end()) return false;
   // The number may be a living mount's by now. Past the kernel's cache, which goes on answering for a dead mount's
   // files.
   return statx(AT_FDCWD, link.c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) != 0 && errno == ENOTCONN;
@@ -55,13 +51,19 @@ ProcessName name_process(const std::string& pid) {
   return process;
 }
 
-// Calls visit(pid, link) for each descriptor of each process.
+// Calls visit(pid, link, path) for each file or directory that a process has open: the link of its descriptor, and what
+// that leads to.
 template <class Visit>
-void for_each_descriptor(Visit visit) {
+void for_each_open_file(Visit visit) {
   for_each_entry("/proc", [&](const std::string& pid) {
     if (pid.find_first_not_of("0123456789") != std::string::npos) return;
     for_each_entry("/proc/" + pid + "/fd", [&](const std::string& fd) {
-      if (fd[0] != '.') visit(pid, "/proc/" + pid + "/fd/" + fd);
+      if (fd[0] == '.') return;
+      const std::string link = "/proc/" + pid + "/fd/" + fd;
+      char target[4096];
+      const ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
+      // Anything else is a socket or a pipe.
+      if (n > 0 && target[0] == '/') visit(pid, link, std::string(target, static_cast<size_t>(n)));
     });
   });
 }
@@ -87,11 +89,9 @@ Result<uint64_t> raise_open_files_max() {
 
 std::vector<OpenFile> open_on_dead_devices(const std::vector<uint64_t>& devices) {
   std::vector<OpenFile> found;
-  for_each_descriptor([&](const std::string& pid, const std::string& link) {
-    OpenFile file;
-    if (!is_on_dead_device(link, devices, file)) return;
-    file.process = name_process(pid);
-    found.push_back(file);
+  for_each_open_file([&](const std::string& pid, const std::string& link, const std::string& path) {
+    uint64_t device = 0;
+    if (is_on_dead_device(link, devices, device)) found.push_back({name_process(pid), path, device});
   });
   return found;
 }
@@ -110,11 +110,8 @@ std::vector<ProcessName> processes_with_open(const std::vector<std::string>& pat
     }
   }
   std::vector<ProcessName> found;
-  for_each_descriptor([&](const std::string& pid, const std::string& link) {
-    char target[4096];
-    ssize_t n = readlink(link.c_str(), target, sizeof target - 1);
-    if (n <= 0 || (!found.empty() && found.back().pid == std::atoi(pid.c_str()))) return;
-    std::string path(target, static_cast<size_t>(n));
+  for_each_open_file([&](const std::string& pid, const std::string& link, const std::string& path) {
+    if (!found.empty() && found.back().pid == std::atoi(pid.c_str())) return;
     const bool holds = std::any_of(files.begin(), files.end(), [&](const Known& file) {
       // By name first: asking about a file on some other, dead mount could wait.
       if (path.substr(path.rfind('/') + 1) != file.name) return false;

@@ -172,8 +172,6 @@ std::vector<uint64_t> spread(uint64_t count, uint64_t most) {
   return numbers;
 }
 
-}  // namespace
-
 // Whether the file alone is the committed state: there is neither a WAL nor a hot journal. A step of an application may
 // not have touched the database, and what the last one left beside it.
 bool is_whole(Story& story) {
@@ -183,6 +181,32 @@ bool is_whole(Story& story) {
   Result<FileInfo> wal = story.real->info(path + "-wal");
   return !hot && (!wal.ok() || wal.value().size_bytes == 0);
 }
+
+// A connection whose statements must succeed, on the story's database, whose writes the capture does not see from
+// hide_writes() on.
+class Connection {
+ public:
+  explicit Connection(Story& story) : story_(story) {
+    REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+                            "capture") == SQLITE_OK);
+  }
+  ~Connection() { sqlite3_close(db_); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  int try_exec(const std::string& sql) { return sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr); }
+  void exec(const std::string& sql) { REQUIRE(try_exec(sql) == SQLITE_OK); }
+  void hide_writes() {
+    story_.vfs.set_unseen(true);
+    story_.db->set_writes_unseen(true);
+  }
+
+ private:
+  Story& story_;
+  sqlite3* db_ = nullptr;
+};
+
+}  // namespace
 
 // The next one plays its journal back, and may find the database opened in the other way.
 TEST_CASE("the log follows the file through the deaths of applications while the node lives") {
@@ -246,49 +270,37 @@ TEST_CASE("death at any operation of the capture loses no commit") {
 
 TEST_CASE("a transaction whose end and writes passed unseen is in the log with the next one") {
   Story story;
-  sqlite3* db = nullptr;
-  auto exec = [&](const std::string& sql) {
-    REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
-  };
-  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-                          "capture") == SQLITE_OK);
-  exec("CREATE TABLE a(v); CREATE TABLE b(v); INSERT INTO a VALUES(1); INSERT INTO b VALUES(1)");
-  story.vfs.set_unseen(true);
-  story.db->set_writes_unseen(true);
-  exec("UPDATE a SET v = 2");
+  Connection app(story);
+  app.exec("CREATE TABLE a(v); CREATE TABLE b(v); INSERT INTO a VALUES(1); INSERT INTO b VALUES(1)");
+  app.hide_writes();
+  app.exec("UPDATE a SET v = 2");
   REQUIRE(story.check(true) == "");
   story.vfs.set_databases(nullptr);
-  exec("UPDATE a SET v = 3");
+  app.exec("UPDATE a SET v = 3");
   story.vfs.set_databases([&](const std::string&) { return story.db; });
-  exec("UPDATE b SET v = 2");
+  app.exec("UPDATE b SET v = 2");
   CHECK(story.check(true) == "");
-  exec("UPDATE b SET v = 3");
+  app.exec("UPDATE b SET v = 3");
   CHECK(story.check(true) == "");
-  sqlite3_close(db);
 }
 
 TEST_CASE("a journal begun over another's tells nothing of that one's pages") {
   Story story;
-  sqlite3* db = nullptr;
-  auto exec = [&](const std::string& sql) {
-    REQUIRE(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr) == SQLITE_OK);
-  };
-  REQUIRE(sqlite3_open_v2(story.node.file("app.db").c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
-                          "capture") == SQLITE_OK);
-  exec("PRAGMA cache_size=2; CREATE TABLE a(v); INSERT INTO a VALUES(zeroblob(50000))");
-  story.vfs.set_unseen(true);
-  story.db->set_writes_unseen(true);
-  exec("BEGIN; UPDATE a SET v = randomblob(50000)");
-  // Another writer's header, as it goes by and as it lies there.
-  auto journal = story.real->open(story.node.file("app.db") + "-journal", OpenMode::kReadWrite).value();
-  Bytes header(512);
-  REQUIRE(journal->read_exactly(0, header).ok());
-  header[12] ^= 1;
-  REQUIRE(story.db->before_journal_write(0, header).ok());
-  REQUIRE(journal->write_at(0, header).ok());
-  REQUIRE(journal->truncate(512).ok());
-  sqlite3_exec(db, "COMMIT", nullptr, nullptr, nullptr);
-  sqlite3_close(db);
+  {
+    Connection app(story);
+    app.exec("PRAGMA cache_size=2; CREATE TABLE a(v); INSERT INTO a VALUES(zeroblob(50000))");
+    app.hide_writes();
+    app.exec("BEGIN; UPDATE a SET v = randomblob(50000)");
+    // Another writer's header, as it goes by and as it lies there.
+    auto journal = story.real->open(story.node.file("app.db") + "-journal", OpenMode::kReadWrite).value();
+    Bytes header(512);
+    REQUIRE(journal->read_exactly(0, header).ok());
+    header[12] ^= 1;
+    REQUIRE(story.db->before_journal_write(0, header).ok());
+    REQUIRE(journal->write_at(0, header).ok());
+    REQUIRE(journal->truncate(512).ok());
+    app.try_exec("COMMIT");
+  }
   CHECK(story.check(true) == "");
 }
 

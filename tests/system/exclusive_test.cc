@@ -15,15 +15,7 @@ const std::string kSpill =
     "INSERT INTO t(v) SELECT randomblob(1000) FROM c";
 
 struct Pair {
-  Pair() : cluster(cluster_options(2)) {
-    cluster.start_primary();
-    cluster.start_replica(1);
-    App app = cluster.open(0, "db");
-    app.sql("PRAGMA journal_mode=WAL");
-    app.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
-    app.close();
-    cluster.wait_for_equal(kSoon);
-  }
+  Pair() : cluster(cluster_options(2)) { start_pair(cluster); }
   // Before it looks at the database, so that it makes no wal-index.
   App open_exclusive() {
     App app = cluster.open(0, "db");

@@ -55,14 +55,16 @@ size_t times_logged(const Node& node, const std::string& text) {
 }
 
 // With a WAL that has room for what comes, so that SQLite commits where the node finds none.
-void make(Cluster& cluster, const std::string& name) {
+App open_made(Cluster& cluster, const std::string& name) {
   App app = cluster.open(0, name);
   app.sql(
       "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, b); INSERT INTO t(b) "
       "VALUES(randomblob(400000))");
   app.sql("PRAGMA wal_checkpoint(RESTART)");
-  app.close();
+  return app;
 }
+
+void make(Cluster& cluster, const std::string& name) { open_made(cluster, name).close(); }
 
 }  // namespace
 
@@ -71,11 +73,7 @@ TEST_CASE("a primary without room says what is not captured, and captures it whe
   SmallDisk disk(cluster.node(0), "24m");
   cluster.start_primary();
   make(cluster, "keep");
-  App app = cluster.open(0, "app");
-  app.sql(
-      "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, b); INSERT INTO t(b) "
-      "VALUES(randomblob(400000))");
-  app.sql("PRAGMA wal_checkpoint(RESTART)");
+  App app = open_made(cluster, "app");
   const std::string before = cluster.position(0, "app");
   disk.fill();
   app.sql("INSERT INTO t(b) VALUES(randomblob(100000))");

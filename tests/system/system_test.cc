@@ -58,6 +58,16 @@ ClusterOptions cluster_options(size_t nodes) {
   return options;
 }
 
+void start_pair(Cluster& cluster) {
+  cluster.start_primary();
+  cluster.start_replica(1);
+  App app = cluster.open(0, "db");
+  app.sql("PRAGMA journal_mode=WAL");
+  app.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  app.close();
+  cluster.wait_for_equal(Millis(10000));
+}
+
 uint64_t test_seed() {
   static const uint64_t seed = [] {
     const char* given = getenv("LITEFS_TEST_SEED");

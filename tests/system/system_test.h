@@ -22,6 +22,9 @@ uint64_t test_seed();
 // A number from the environment, for durations that CI keeps short.
 int64_t environment_number(const char* name, int64_t otherwise);
 
+// Starts the primary and one replica, with a database "db" in WAL that holds an empty table t(id, v), equal on both.
+void start_pair(Cluster& cluster);
+
 // The writers that worked on one database, and what each was told had been committed.
 class Ledger {
  public:

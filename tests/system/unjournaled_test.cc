@@ -13,19 +13,19 @@ constexpr Millis kSoon{10000};
 constexpr const char* kSaid = "written without a rollback journal";
 
 struct Pair {
-  Pair() : cluster(cluster_options(2)) {
-    cluster.start_primary();
-    cluster.start_replica(1);
-    App app = cluster.open(0, "db");
-    app.sql("PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
-    app.close();
-    cluster.wait_for_equal(kSoon);
-  }
+  Pair() : cluster(cluster_options(2)) { start_pair(cluster); }
   // Of a database in WAL, so that its files are passed through; then in this mode.
   App open_unseen(const std::string& mode) {
     App app = cluster.open(0, "db");
     app.sql("INSERT INTO t(v) VALUES('in WAL')");
     CHECK(app.value("PRAGMA journal_mode=" + mode) == mode);
+    return app;
+  }
+  // In EXCLUSIVE, which it keeps: nobody else gets at the database before it ends.
+  App write_exclusively() {
+    App app = open_unseen("off");
+    CHECK(app.value("PRAGMA locking_mode=EXCLUSIVE") == "exclusive");
+    for (int i = 0; i < 3; i++) app.sql("INSERT INTO t(v) VALUES(randomblob(5000))");
     return app;
   }
   // Nobody writes on the primary any more.
@@ -66,9 +66,7 @@ TEST_CASE("what is written without a journal to a database that is passed throug
 
 TEST_CASE("in EXCLUSIVE it arrives when the lock is given back") {
   Pair pair;
-  App app = pair.open_unseen("off");
-  CHECK(app.value("PRAGMA locking_mode=EXCLUSIVE") == "exclusive");
-  for (int i = 0; i < 3; i++) app.sql("INSERT INTO t(v) VALUES(randomblob(5000))");
+  App app = pair.write_exclusively();
   app.close();
   pair.check_arrives("4");
   pair.cluster.check_same("db");
@@ -76,9 +74,7 @@ TEST_CASE("in EXCLUSIVE it arrives when the lock is given back") {
 
 TEST_CASE("a node that stops before it could capture it does so when it starts again") {
   Pair pair;
-  App app = pair.open_unseen("off");
-  CHECK(app.value("PRAGMA locking_mode=EXCLUSIVE") == "exclusive");
-  for (int i = 0; i < 3; i++) app.sql("INSERT INTO t(v) VALUES(randomblob(5000))");
+  App app = pair.write_exclusively();
   app.process().signal(SIGKILL);
   app.process().join(kSoon);
   pair.cluster.stop(0);
