@@ -359,6 +359,12 @@ std::vector<std::string> DatabaseHooks::virtual_names() {
 
 bool DatabaseHooks::is_visible(const FileName& file) { return !node_.store().is_foreign(file.database); }
 
+// Until it is ready the node itself recovers or replaces it.
+bool DatabaseHooks::is_settled(const FileName& file) {
+  const std::shared_ptr<Database> database = node_.store().find(file.database);
+  return !database || database->info().state == DatabaseState::kReady;
+}
+
 // ---- FrontEnd ----
 
 Result<std::unique_ptr<LockDoor>> DatabaseHooks::lock_door(const std::string& name) {

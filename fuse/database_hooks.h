@@ -44,6 +44,7 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
   Result<std::optional<std::string>> virtual_file(const std::string& name) override;
   std::vector<std::string> virtual_names() override;
   bool is_visible(const FileName& file) override;
+  bool is_settled(const FileName& file) override;
 
   // FrontEnd
   Result<std::unique_ptr<LockDoor>> lock_door(const std::string& name) override;

@@ -26,6 +26,7 @@ class NoHooks final : public MountHooks {
   Result<std::optional<std::string>> virtual_file(const std::string&) override { return std::optional<std::string>(); }
   std::vector<std::string> virtual_names() override { return {}; }
   bool is_visible(const FileName&) override { return true; }
+  bool is_settled(const FileName&) override { return true; }
 };
 
 }  // namespace

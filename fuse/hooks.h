@@ -92,6 +92,10 @@ class MountHooks {
   // Notifier::Change::kEntry when the answer changes from true. The node itself sees hidden files through MountClient.
   // Must be quick, as every look-up asks.
   virtual bool is_visible(const FileName& file) = 0;
+
+  // Whether the file changes only through the mount or with a notification: if not, the kernel does not keep its
+  // attributes. Must be quick.
+  virtual bool is_settled(const FileName& file) = 0;
 };
 
 // No effect: a bare pass-through.

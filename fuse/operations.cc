@@ -104,6 +104,24 @@ int Operations::attributes(const NodeView& view, struct stat* info) {
   return 0;
 }
 
+// Whether a transaction may have changed the database that is not at its end (journal.h: not while the magic is
+// missing).
+bool Operations::in_transaction(const std::string& database) {
+  Descriptor journal(openat(parts_.directory, (database + "-journal").c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  uint64_t magic = 0;
+  return journal.valid() && pread(journal.get(), &magic, sizeof magic, 0) == sizeof magic && magic != 0;
+}
+
+double Operations::attribute_timeout_s(const FileNode& node) {
+  if (node.is_virtual) return 0;
+  if (node.is_directory) return kCacheSeconds;
+  const FileName& file = node.name->file;
+  // The kernel and the node write the real files.
+  if (file.kind == FileKind::kWal || file.kind == FileKind::kShm) return 0;
+  if (!parts_.hooks.is_settled(file)) return 0;
+  return file.kind == FileKind::kDatabase && in_transaction(node.name->text) ? 0 : kCacheSeconds;
+}
+
 void Operations::reply_no_entry(Request request, double timeout_s) {
   fuse_entry_param entry = {};
   entry.entry_timeout = timeout_s;

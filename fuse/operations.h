@@ -12,6 +12,10 @@
 // Caches (FUSE.md, section 1). Names, missing names and attributes are the kernel's for a day;
 // names that hooks hide, virtual files, and the attributes of -wal and -shm are not cached. Whoever
 // changes the data directory behind the mount tells the kernel through the Notifier.
+// Nor are a database's attributes cached while its journal is hot. When we die in the middle of a transaction its pages
+// stay in the cache of those who have the database open, and the journal that takes them back is not found: SQLite
+// takes a stat of its name that fails for its absence. But each read transaction in a rollback mode asks for the
+// database's size, and a write drops the attributes: so it is refused there.
 //
 // Modes. NAME: passed through when its header says WAL at the first open, else cached, until the
 // last close. -wal, -shm: passed through. -journal, super-journals: direct, as SQLite writes it once from front to
@@ -127,6 +131,9 @@ class Operations {
   // A regular file or directory; what else lies there does not exist.
   int stat_name(const std::string& path, struct stat* info);
   int stat_file(const std::string& path, struct stat* info);
+  bool in_transaction(const std::string& database);
+  // How long the kernel may keep them.
+  double attribute_timeout_s(const FileNode& node);
   int change_attributes(const NodeView& view, const struct stat& wanted, int which);
   int rename_file(const RenameRequest& rename);
   // With the database's mutex held; companions' mutexes come after it.

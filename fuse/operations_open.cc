@@ -51,10 +51,8 @@ void fill_open_reply(const BackingFile& file, bool keep_cache, OpenReply* reply)
   }
 }
 
-void fill_entry_reply(const struct stat& info, const FileNode& node, bool visible, fuse_entry_out* reply) {
+void fill_entry_reply(const struct stat& info, const FileNode& node, fuse_entry_out* reply) {
   reply->nodeid = node.id;
-  reply->entry_valid = visible ? static_cast<uint64_t>(kCacheSeconds) : 0;
-  reply->attr_valid = static_cast<uint64_t>(attribute_timeout_s(node));
   fuse_attr& attributes = reply->attr;
   attributes.ino = node.id;
   attributes.size = static_cast<uint64_t>(info.st_size);
@@ -206,7 +204,9 @@ int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_
     forget(*id, 1);
     return error;
   }
-  fill_entry_reply(info, view.node, parts_.hooks.is_visible(name.file), &reply->entry);
+  fill_entry_reply(info, view.node, &reply->entry);
+  reply->entry.entry_valid = parts_.hooks.is_visible(name.file) ? static_cast<uint64_t>(kCacheSeconds) : 0;
+  reply->entry.attr_valid = static_cast<uint64_t>(attribute_timeout_s(view.node));
   return 0;
 }
 

@@ -100,6 +100,8 @@ class TestHooks final : public MountHooks {
     return !hidden_.contains(file.database);
   }
 
+  bool is_settled(const FileName&) override { return true; }
+
   int count(const Key& key) {
     MutexLock lock(mutex_);
     return counts_[key];

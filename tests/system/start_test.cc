@@ -221,3 +221,63 @@ TEST_CASE("while a connection of before is open, in a rollback mode too, the dat
   fresh.close();
   cluster.check_same("db");
 }
+
+namespace {
+
+// A writer dies, and the node with it, when half of a transaction is in the database's file.
+void check_reads_after_death(const std::string& mode, bool in_wal_at_first, bool stopped) {
+  CAPTURE(mode);
+  CAPTURE(in_wal_at_first);
+  CAPTURE(stopped);
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  const std::string states = "SELECT count(DISTINCT x) FROM t";
+  App writer = cluster.open(0, "db");
+  writer.sql("PRAGMA journal_mode=" + (in_wal_at_first ? "wal" : mode));
+  writer.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, x, filler)");
+  writer.sql(
+      "WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 1000) "
+      "INSERT INTO t SELECT i, 0, zeroblob(1000) FROM c");
+  if (in_wal_at_first) {
+    writer.close();
+    writer = cluster.open(0, "db");  // from here on it is passed through
+  }
+  CHECK(writer.value("PRAGMA journal_mode=" + mode) == mode);
+  writer.sql("UPDATE t SET x = 0 WHERE id = 1000; PRAGMA cache_size=0");
+  App reader = cluster.open(0, "db");
+  reader.sql("PRAGMA cache_size=0");
+  CHECK(reader.value(states) == "1");
+  writer.sql("BEGIN; UPDATE t SET x = 1 WHERE id < 500");
+  // Whoever looks at the file has its size from the node; from then on the kernel would ask nobody.
+  App other = cluster.open(0, "db");
+  CHECK(other.try_sql("PRAGMA busy_timeout=0; " + states).error != 0);
+  stopped ? cluster.stop(0) : cluster.kill9(0);
+  writer.process().signal(SIGKILL);
+  writer.process().join(kSoon);
+  auto read = [&] {
+    App::Answer answer = reader.try_sql(states);
+    CHECK((answer.error != 0 || answer.rows == std::vector<std::string>{"1"}));
+  };
+  read();
+  cluster.start(0);
+  read();
+  reader.close();
+  other.close();
+  cluster.wait_for_state(0, "db", "ready", kSoon);
+  App fresh = cluster.open(0, "db");
+  CHECK(fresh.value(states) == "1");
+  fresh.close();
+  cluster.check_same("db");
+}
+
+}  // namespace
+
+// What was written into the database before the commit is in the kernel's cache of that mount; the journal that takes
+// it back is looked for by its name, which the dead mount does not answer.
+TEST_CASE("who has a database open on a mount that is gone never reads half a transaction") {
+  for (const std::string mode : {"delete", "truncate", "persist"}) {
+    for (bool in_wal_at_first : {false, true}) {
+      for (bool stopped : {false, true}) check_reads_after_death(mode, in_wal_at_first, stopped);
+    }
+  }
+}
