@@ -162,9 +162,13 @@ void DatabaseHooks::database_changed(const std::string& name) {
 
 void DatabaseHooks::opened(const FileName& file, const HowOpened& how) {
   if (file.kind == FileKind::kDatabase) copies_.opened(file.database);
-  if (!node_.is_primary() || file.kind == FileKind::kJournal || file.kind == FileKind::kSuperJournal) return;
+  if (!node_.is_primary() || file.kind == FileKind::kSuperJournal) return;
   std::shared_ptr<Database> database = node_.store().find(file.database);
   if (!database) return;
+  if (file.kind == FileKind::kJournal) {
+    static_cast<void>(refused(file, database->journal_opened(how.passed_through)).ok());  // logged
+    return;
+  }
   if (file.kind == FileKind::kDatabase) return database->set_writes_unseen(how.passed_through);
   if (!how.write) return;
   Status attached = file.kind == FileKind::kShm ? database->index_opened() : database->tail_opened(false);
@@ -174,12 +178,16 @@ void DatabaseHooks::opened(const FileName& file, const HowOpened& how) {
 
 void DatabaseHooks::closed(const FileName& file) {
   if (file.kind == FileKind::kDatabase) copies_.closed(file.database);
-  if (!node_.is_primary() || file.kind != FileKind::kShm) return;
-  if (std::shared_ptr<Database> database = node_.store().find(file.database)) {
-    database->index_closed();
-    // Whoever had it open may have been killed with a commit that it had not published.
-    node_.follow_tail(std::move(database));
+  if (!node_.is_primary() || (file.kind != FileKind::kShm && file.kind != FileKind::kJournal)) return;
+  std::shared_ptr<Database> database = node_.store().find(file.database);
+  if (!database) return;
+  if (file.kind == FileKind::kJournal) {
+    static_cast<void>(refused(file, database->journal_closed()).ok());  // logged
+    return;
   }
+  database->index_closed();
+  // Whoever had it open may have been killed with a commit that it had not published.
+  node_.follow_tail(std::move(database));
 }
 
 // ---- changing ----
@@ -234,7 +242,7 @@ Status DatabaseHooks::before_resize(const FileName& file, uint64_t size_bytes) {
     case FileKind::kJournal:
       if (size_bytes != 0) return {};
       TRY(refused(file, database->capture_file()));
-      database->journal_gone();
+      database->journal_cut();
       return {};
     case FileKind::kShm: return refused(file, database->index_begins(size_bytes));
     case FileKind::kSuperJournal: return {};
@@ -248,6 +256,7 @@ Status DatabaseHooks::before_sync(const FileName& file) {
   if (!database) return {};
   database->note_application_sync();
   if (file.kind == FileKind::kWal) database->wal_sync_begins();
+  if (file.kind == FileKind::kJournal) return refused(file, database->before_journal_sync());
   if (file.kind != FileKind::kDatabase) return {};
   return refused(file, database->before_database_sync());
 }
@@ -276,7 +285,7 @@ void DatabaseHooks::after_unlink(const FileName& file) {
   std::shared_ptr<Database> database = node_.store().find(file.database);
   if (!database || !node_.is_primary()) return;
   if (file.kind == FileKind::kWal) database->tail_unlinked();
-  if (file.kind == FileKind::kJournal) database->journal_gone();
+  if (file.kind == FileKind::kJournal) database->journal_unlinked();
   if (file.kind == FileKind::kDatabase) {
     database->removed();
     copies_.unlinked(file.database);
@@ -358,6 +367,11 @@ std::vector<std::string> DatabaseHooks::virtual_names() {
 }
 
 bool DatabaseHooks::is_visible(const FileName& file) { return !node_.store().is_foreign(file.database); }
+
+bool DatabaseHooks::may_pass_through(const FileName& journal) {
+  const std::shared_ptr<Database> database = node_.store().find(journal.database);
+  return database && node_.is_primary() && database->journal_may_be_unseen();
+}
 
 // Until it is ready the node itself recovers or replaces it.
 bool DatabaseHooks::is_settled(const FileName& file) {

@@ -45,6 +45,7 @@ class DatabaseHooks final : public MountHooks, public FrontEnd {
   std::vector<std::string> virtual_names() override;
   bool is_visible(const FileName& file) override;
   bool is_settled(const FileName& file) override;
+  bool may_pass_through(const FileName& journal) override;
 
   // FrontEnd
   Result<std::unique_ptr<LockDoor>> lock_door(const std::string& name) override;

@@ -27,6 +27,7 @@ class NoHooks final : public MountHooks {
   std::vector<std::string> virtual_names() override { return {}; }
   bool is_visible(const FileName&) override { return true; }
   bool is_settled(const FileName&) override { return true; }
+  bool may_pass_through(const FileName&) override { return true; }
 };
 
 }  // namespace

@@ -96,6 +96,9 @@ class MountHooks {
   // Whether the file changes only through the mount or with a notification: if not, the kernel does not keep its
   // attributes. Must be quick.
   virtual bool is_settled(const FileName& file) = 0;
+
+  // Whether a -journal that an application is about to make may be passed through: its writes will not be seen.
+  virtual bool may_pass_through(const FileName& journal) = 0;
 };
 
 // No effect: a bare pass-through.

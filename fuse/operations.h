@@ -21,10 +21,10 @@
 // last close. -wal, -shm: passed through. -journal, super-journals: direct, as SQLite writes it once from front to
 // end and reads it only to roll back: a cache would copy every page once more, and split a refused
 // write into pieces.
-// A journal is never passed through, nor are its writes left in the kernel's cache, though SQLite
-// writes three times a page: only the end of a transaction shows whether it comes as an UNLINK, or
-// as zeros in the header (PERSIST, EXCLUSIVE; the mode may change in mid-transaction), which must be
-// captured before any other connection can see them.
+// A journal that an application makes is passed through where the hooks expect its end to be an UNLINK, as SQLite
+// writes three times a page: of a transaction of 200 pages they are three quarters of the requests. Elsewhere it is
+// not: zeros in the header (PERSIST, EXCLUSIVE; the mode may change in mid-transaction) must be seen before they take
+// effect.
 //
 // File handles carry no state (0); a directory's is the number of a listing taken when it was
 // opened.
@@ -150,7 +150,8 @@ class Operations {
   int create_node(const OpenRequest& open, CreateReply* reply, uint64_t* id);
   // With the name's mutex held.
   int open_locked(NameState& name, NodeView view, bool write, OpenReply* reply) REQUIRES(name.mutex);
-  int open_backing(const NodeView& view, std::shared_ptr<const BackingFile>* file);
+  // `wanted`: nothing is as the file's kind and header say.
+  int open_backing(const NodeView& view, std::optional<IoMode> wanted, std::shared_ptr<const BackingFile>* file);
   int make_file(const OpenRequest& open, struct stat* info);
   void close_one(uint64_t id);
   void read_virtual(Request request, const FileNode& node, size_t size, off_t offset);

@@ -199,7 +199,9 @@ int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_
   if (error) return error;
   NodeView view = parts_.nodes.look_up(state, info);
   *id = view.node.id;
-  error = open_locked(name, view, writes(open.flags), &reply->open);
+  const bool passes = name.file.kind == FileKind::kJournal && parts_.hooks.may_pass_through(name.file);
+  if (passes) error = open_backing(view, IoMode::kPassthrough, &view.file);
+  if (!error) error = open_locked(name, view, writes(open.flags), &reply->open);
   if (error) {
     forget(*id, 1);
     return error;
@@ -231,7 +233,7 @@ int Operations::make_file(const OpenRequest& open, struct stat* info) {
 int Operations::open_locked(NameState& name, NodeView view, bool write, OpenReply* reply) {
   if (!view.file) {
     if (view.unlinked) return ESTALE;
-    int error = open_backing(view, &view.file);
+    int error = open_backing(view, std::nullopt, &view.file);
     if (error) return error;
   }
   std::optional<bool> keep_cache = parts_.nodes.add_open(view.node.id, view.file);
@@ -242,7 +244,8 @@ int Operations::open_locked(NameState& name, NodeView view, bool write, OpenRepl
   return 0;
 }
 
-int Operations::open_backing(const NodeView& view, std::shared_ptr<const BackingFile>* file) {
+int Operations::open_backing(const NodeView& view, std::optional<IoMode> wanted,
+                             std::shared_ptr<const BackingFile>* file) {
   const NameState& name = *view.node.name;
   // Read-write whatever the application wants: others will open it through the same descriptor and
   // id.
@@ -251,7 +254,7 @@ int Operations::open_backing(const NodeView& view, std::shared_ptr<const Backing
   if (!fd.valid() || fstat(fd.get(), &info) != 0) return errno == ENOENT ? ESTALE : errno;
   if (FileIdentity::of(info) != view.node.identity) return ESTALE;
 
-  IoMode mode = mode_for(name.file.kind, fd.get());
+  IoMode mode = wanted ? *wanted : mode_for(name.file.kind, fd.get());
   int id = 0;
   if (mode == IoMode::kPassthrough) {
     id = device_->register_backing(fd.get());

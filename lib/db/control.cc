@@ -7,7 +7,7 @@ namespace {
 
 constexpr size_t kControlBytes = 4096;
 constexpr size_t kSlotBytes = 2048;
-constexpr uint64_t kMagic = 0x326c7274636c666cull;  // "lflctrl2"
+constexpr uint64_t kMagic = 0x336c7274636c666cull;  // "lflctrl3"
 
 void put_point(ByteWriter& w, const ControlPoint& point) {
   w.le64(point.position.epoch.value);
@@ -52,6 +52,7 @@ Bytes encode(const ControlState& s, uint64_t sequence) {
   w.le64(static_cast<uint64_t>(s.clean_mtime_ns));
   w.le32(s.change_counter);
   w.le32(s.change_counter_before);
+  w.le64(s.journal_stamp);
   w.le64(page_hash(0, out).value);
   return out;
 }
@@ -84,6 +85,7 @@ Result<Slot> decode(ByteView slot) {
   s.clean_mtime_ns = static_cast<int64_t>(TRY(r.le64()));
   s.change_counter = TRY(r.le32());
   s.change_counter_before = TRY(r.le32());
+  s.journal_stamp = TRY(r.le64());
   uint64_t hash = page_hash(0, slot.first(r.offset())).value;
   if (TRY(r.le64()) != hash) return Error(ErrorCode::kCorrupt, "control: wrong hash");
   return out;

@@ -52,6 +52,9 @@ struct ControlState {
   // of a transaction has one of them when its journal has been played back, unless somebody else has written it since.
   uint32_t change_counter = 0;
   uint32_t change_counter_before = 0;
+  // The transaction whose writes to the file have been seen while those to its journal are not
+  // (database_unseen_journal.cc); 0: there is none.
+  uint64_t journal_stamp = 0;
 };
 
 class Control {

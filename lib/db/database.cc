@@ -224,7 +224,7 @@ Status Database::fence() {
   } else if (shm.error().code() != ErrorCode::kNotFound) {
     return shm.error();
   }
-  for (const std::string& path : {paths_.database(), paths_.wal()}) {
+  for (const std::string& path : {paths_.database(), paths_.wal(), paths_.journal()}) {
     Result<FileInfo> info = env_.files.info(path);
     if (info.ok() && !S_ISREG(info.value().mode)) continue;
     Result<std::unique_ptr<File>> file = env_.files.open(path, OpenMode::kReadOnly);

@@ -217,6 +217,7 @@ class Database {
   // Whether the front end sees the application's writes to the database file. By default it does.
   void set_writes_unseen(bool unseen) {
     writes_unseen_ = unseen;
+    unlinks_journal_ = false;
     if (unseen) were_writes_unseen_ = true;
   }
   // Where it does not: captures what was written with no journal (journal_mode MEMORY or OFF), by comparing all pages,
@@ -245,7 +246,17 @@ class Database {
   Status cut_group();
   // Before a write of the journal, which may make it final. A write of the database without one is refused.
   Status before_journal_write(uint64_t offset_bytes, ByteView data);
-  void journal_gone() { journal_active_ = false; }
+  void journal_cut();  // to nothing
+  void journal_unlinked();
+  // Whether the writes to a journal that is made now need not be seen, as its end probably will be. Then the front end
+  // tells of its opening, of its syncs before they take effect, and of its last closing.
+  bool journal_may_be_unseen() const { return unlinks_journal_ && !writes_unseen_; }
+  Status journal_opened(bool unseen);
+  Status before_journal_sync();
+  Status journal_closed();
+  // Records what a transaction has changed whose end was not seen.
+  Status capture_unseen_end();
+  bool journal_unseen() const { return journal_unseen_; }
   // Before an application's write or truncation of the database file itself. kReadOnly: no journal protects it.
   Status before_database_write(uint64_t offset_bytes, ByteView data);
   Status before_database_resize(uint64_t size_bytes);
@@ -408,11 +419,20 @@ class Database {
   bool missed_transaction(const DatabaseHeader& header) REQUIRES(mutex_);
   bool written_unjournaled() REQUIRES(mutex_);
   Status end_transaction() REQUIRES(mutex_);
+
+  // -- a journal whose writes are not seen (database_unseen_journal.cc)
+  // What tells one transaction's journal from another's; 0: none has begun.
+  static uint64_t journal_stamp(ByteView header);
+  static Result<uint64_t> journal_stamp_now(File& journal);
+  void note_journal(uint64_t stamp) REQUIRES(mutex_);
+  Status follow_journal() REQUIRES(mutex_);
+
   // -- several databases in one transaction (database_group.cc)
   class Together;
   Result<bool> differs(NewPages& pages) REQUIRES(mutex_);
   Result<bool> find_super_journal(const std::string& super);
   Status check_super_journal(uint64_t offset_bytes);
+  Error not_here(const std::string& super);
   void give_id() REQUIRES(mutex_);
   // Against pages as they are at a size.
   Status compare_live(Pgno size_after) REQUIRES(mutex_);
@@ -573,7 +593,10 @@ class Database {
   std::atomic<uint64_t> unused_at_opens_{UINT64_MAX};  // note_index_unused, until -wal is opened
   std::atomic<int> wal_syncs_{0};
   std::atomic<bool> journal_active_{false};
-  std::atomic<bool> transaction_synced_{false};  // the journal or the file since the journal's last end
+  std::atomic<bool> journal_unseen_{false};
+  std::atomic<bool> unlinks_journal_{false};  // the last transaction ended so, and no connection has come since
+  std::unique_ptr<File> unseen_journal_ GUARDED_BY(mutex_);  // where journal_unseen_; null: not opened yet
+  std::atomic<bool> transaction_synced_{false};              // the journal or the file since the journal's last end
   std::atomic<bool> writes_unseen_{false};
   std::atomic<bool> were_writes_unseen_{false};  // and it is not known whether there were any
   PageSet written_ GUARDED_BY(mutex_);           // in a rollback mode, and not captured yet

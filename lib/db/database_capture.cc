@@ -117,6 +117,7 @@ Result<bool> Database::drain_locked(bool patient) {
 }
 
 Result<bool> Database::drain_with(const WalTail::DrainOptions& options) {
+  if (journal_unseen_ && started_ && !is_replica_ && !in_wal_mode()) TRY(follow_journal());
   begin_batch();
   Result<WalTail::Outcome> outcome =
       tail_->drain([this](const WalTail::Transaction& transaction)

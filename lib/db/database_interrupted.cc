@@ -72,6 +72,8 @@ Result<bool> Database::recover_interrupted() {
   std::optional<JournalIndex> journal = TRY(open_journal());
   // Final, or never synced: the database has not been touched since.
   if (!journal) return false;
+  // Another transaction had begun to write, and its end was not seen (database_unseen_journal.cc).
+  if (state.journal_stamp != 0 && state.journal_stamp != TRY(journal_stamp_now(journal->file()))) return false;
   PageSet pages;
   for (const auto& [pgno, offset] : journal->places()) pages.add(pgno);
   if (TRY(committed_with_others())) {

@@ -39,6 +39,7 @@ Status Database::start_primary(Epoch epoch) {
     advance(control_->state().current);
   }
   epoch_ = epoch;
+  note_journal(0);
   tail_->set_anchor(control_->state().current.anchor);
   TRY(tail_->refresh());
   started_ = true;

@@ -32,7 +32,10 @@ Status Database::before_journal_write(uint64_t offset_bytes, ByteView data) {
   if (offset_bytes != 0 || data.size() < kJournalHeaderBytes) return {};
   const bool active = journal_is_active(data);
   // A zeroed header is PERSIST's way to make a transaction final.
-  if (!active) TRY(capture_file());
+  if (!active) {
+    unlinks_journal_ = false;
+    TRY(capture_file());
+  }
   if (active && journal_active_) {
     // Two writers at once, or one who did not roll back what he found: of the pages of the first the journal tells
     // nothing any more.
@@ -52,6 +55,7 @@ Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
     Result<bool> drained = drain_locked(true);
     return drained.ok() ? Status() : drained.error();
   }
+  if (journal_unseen_) TRY(follow_journal());
   if (journal_active_) {
     note_written(offset_bytes, data.size());
     return {};
@@ -170,6 +174,7 @@ Status Database::add_unseen_writes(const JournalIndex& journal, Pgno size_after,
 Status Database::end_transaction() {
   written_.clear();
   compare_all_ = false;
+  note_journal(0);
   capture_succeeded();
   if (transaction_synced_) TRY(sync_log());
   transaction_synced_ = false;

@@ -98,6 +98,7 @@ Status Node::start_loop(std::chrono::milliseconds predecessor_max) {
   }));
   housekeeping_ = loop_->timer([this] {
     retry_fenced();
+    capture_unseen_ends();
     retention();
   });
   housekeeping_->start(kHousekeepingMs, kHousekeepingMs);
@@ -215,6 +216,18 @@ void Node::retry_fenced() {
       Status started = start_database(*database);
       if (started.ok() && !is_primary()) started = database->attach();
       if (started.ok()) env_.log.info("database is free again").kv("database", database->name());
+    });
+  }
+}
+
+// Of those that no application touches after such an end: without a sync, and under locking_mode=EXCLUSIVE.
+void Node::capture_unseen_ends() {
+  if (stopping_) return;
+  for (const std::shared_ptr<Database>& database : store_.all()) {
+    if (!database->journal_unseen()) continue;
+    workers_.post([this, database] {
+      Status captured = database->capture_unseen_end();
+      if (!captured.ok()) env_.log.warning("capture failed").kv("database", database->name()).error(captured.error());
     });
   }
 }

@@ -110,6 +110,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   Status start_database(Database& database);
   void observe();
   void retry_fenced();
+  void capture_unseen_ends();
   void retention();
   NodeStatus status_on_loop();
   void status_client(std::unique_ptr<Stream> stream);

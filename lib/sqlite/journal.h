@@ -69,6 +69,7 @@ class JournalIndex {
   static Result<std::optional<JournalIndex>> read(std::unique_ptr<File> journal);
 
   const JournalHeader& header() const { return header_; }
+  File& file() const { return *journal_; }
   // The original of a page; false when it is not in the journal.
   Result<bool> original(Pgno pgno, MutableByteView page) const;
   bool has(Pgno pgno) const { return places_.count(pgno) != 0; }

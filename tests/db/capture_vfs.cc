@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <functional>
+#include <map>
 
 #include "faulty_file_system.h"
 #include "test.h"
@@ -43,6 +44,12 @@ struct CaptureVfs::State {
   uint64_t operations = 0;
   bool dead = false;
   std::string refusal;
+
+  struct Journal {
+    bool unseen = false;  // the capture does not see what is written to it
+    int opens = 0;
+  };
+  std::map<std::string, std::shared_ptr<Journal>> journals;  // that lie there, by path
 
   std::shared_ptr<Database> database(const Name& file) { return find ? find(file.database) : nullptr; }
 
@@ -90,6 +97,7 @@ struct File {
   State* state;
   Name* name;
   sqlite3_file* real;
+  std::shared_ptr<State::Journal>* journal;  // null: the file is none
 };
 
 File* of(sqlite3_file* file) { return reinterpret_cast<File*>(file); }
@@ -97,6 +105,11 @@ File* of(sqlite3_file* file) { return reinterpret_cast<File*>(file); }
 int x_close(sqlite3_file* f) {
   File* file = of(f);
   int code = file->real->pMethods->xClose(file->real);
+  if (file->journal && --(*file->journal)->opens == 0) {
+    std::shared_ptr<Database> db = file->state->database(*file->name);
+    if (db) file->state->tell([&] { (void)db->journal_closed().ok(); });
+  }
+  delete file->journal;
   delete file->name;
   return code;
 }
@@ -112,6 +125,7 @@ int x_write(sqlite3_file* f, const void* data, int size, sqlite3_int64 at) {
       SQLITE_IOERR_WRITE,
       [&]() -> Status {
         if (!db) return {};
+        if (file->journal && (*file->journal)->unseen) return {};
         if (file->name->kind == Kind::kJournal) return db->before_journal_write(static_cast<uint64_t>(at), bytes);
         if (file->name->kind == Kind::kDatabase && !state.unseen) {
           return db->before_database_write(static_cast<uint64_t>(at), bytes);
@@ -135,7 +149,7 @@ int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
       },
       [&] { return file->real->pMethods->xTruncate(file->real, size); });
   if (db && code == SQLITE_OK && file->name->kind == Kind::kJournal && size == 0) {
-    state.tell([&] { db->journal_gone(); });
+    state.tell([&] { db->journal_cut(); });
   }
   return code;
 }
@@ -149,6 +163,7 @@ int x_sync(sqlite3_file* f, int) {
       [&]() -> Status {
         if (!db) return {};
         db->note_application_sync();
+        if (file->name->kind == Kind::kJournal) return db->before_journal_sync();
         return file->name->kind == Kind::kDatabase ? db->drain(true) : Status();
       },
       [] { return SQLITE_OK; });
@@ -200,13 +215,24 @@ int v_open(sqlite3_vfs* vfs, const char* path, sqlite3_file* f, int flags, int* 
   Name name = parse(path, flags);
   if (state.dead) return SQLITE_CANTOPEN;
   file->real = reinterpret_cast<sqlite3_file*>(file + 1);
+  int exists = 0;
+  if (name.kind == Kind::kJournal) state.real->xAccess(state.real, path, SQLITE_ACCESS_READWRITE, &exists);
   int code = state.real->xOpen(state.real, path, file->real, flags, out);
   if (code != SQLITE_OK) return code;
+  file->journal = nullptr;
   file->state = &state;
   file->name = new Name(name);
   file->base.pMethods = &kMethods;
   std::shared_ptr<Database> db = state.database(name);
   if (db && name.kind == Kind::kWal) state.tell([&] { (void)db->tail_opened(false).ok(); });
+  if (name.kind == Kind::kJournal) {
+    std::shared_ptr<State::Journal>& journal = state.journals[path];
+    if (!journal) journal = std::make_shared<State::Journal>();
+    // As the mount decides it: when the first opens it.
+    if (journal->opens++ == 0) journal->unseen = !exists && db && db->journal_may_be_unseen();
+    if (db) state.tell([&] { (void)db->journal_opened(journal->unseen).ok(); });
+    file->journal = new std::shared_ptr<State::Journal>(journal);
+  }
   return code;
 }
 int v_delete(sqlite3_vfs* vfs, const char* path, int sync) {
@@ -224,7 +250,8 @@ int v_delete(sqlite3_vfs* vfs, const char* path, int sync) {
       },
       [&] { return state.real->xDelete(state.real, path, sync); });
   if (ours && code == SQLITE_OK) {
-    state.tell([&] { name.kind == Kind::kJournal ? db->journal_gone() : db->tail_unlinked(); });
+    state.journals.erase(path);
+    state.tell([&] { name.kind == Kind::kJournal ? db->journal_unlinked() : db->tail_unlinked(); });
   }
   return code;
 }

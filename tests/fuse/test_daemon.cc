@@ -101,6 +101,7 @@ class TestHooks final : public MountHooks {
   }
 
   bool is_settled(const FileName&) override { return true; }
+  bool may_pass_through(const FileName&) override { return false; }
 
   int count(const Key& key) {
     MutexLock lock(mutex_);

@@ -1,5 +1,6 @@
 // PRAGMA locking_mode=EXCLUSIVE in WAL mode, on the primary's mount, with a replica.
 #include <signal.h>
+#include <unistd.h>
 
 #include "system/process.h"
 #include "system/system_test.h"
@@ -244,4 +245,38 @@ TEST_CASE(
   pair.cluster.wait_for_state(0, "db", "ready", kSoon);
   CHECK(pair.on_replica("SELECT count(*) FROM t") == "3");
   pair.cluster.check_same("db");
+}
+
+// The mount passes the journal through of who has unlinked his last one.
+TEST_CASE("each commit in a rollback mode has its position at once, also where its end is not seen") {
+  for (const std::string mode : {"locking_mode=EXCLUSIVE", "journal_mode=PERSIST", "journal_mode=TRUNCATE"}) {
+    for (const std::string synchronous : {"OFF", "FULL"}) {
+      CAPTURE(mode);
+      CAPTURE(synchronous);
+      Pair pair;
+      App app = pair.cluster.open(0, "db");
+      CHECK(app.value("PRAGMA journal_mode=DELETE") == "delete");
+      app.close();
+      app = pair.cluster.open(0, "db");  // so that it is not passed through, and its writes are seen
+      app.sql("INSERT INTO t(v) VALUES(1); INSERT INTO t(v) VALUES(1)");
+      uint64_t txid = pair.txid();
+      app.sql("PRAGMA synchronous=" + synchronous + "; PRAGMA " + mode + "; SELECT count(*) FROM t");
+      for (int i = 0; i < 5; i++) {
+        app.sql("INSERT INTO t(v) VALUES(randomblob(2000))");
+        if (i % 2 == 0) continue;  // and where nobody has asked when the next one comes
+        txid += 2;
+        CHECK(pair.txid() == txid);
+      }
+      // Nobody asks at all.
+      App reader = pair.cluster.open(1, "db");
+      const std::string expected = app.value("SELECT count(*) FROM t");
+      Deadline deadline(kSoon);
+      while (reader.value("SELECT count(*) FROM t") != expected && !deadline.passed()) usleep(1000);
+      CHECK(reader.value("SELECT count(*) FROM t") == expected);
+      reader.close();
+      app.close();
+      pair.cluster.check_same("db");
+      pair.check_quiet();
+    }
+  }
 }

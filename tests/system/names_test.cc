@@ -66,7 +66,12 @@ TEST_CASE("a transaction over a database here and a main one elsewhere is refuse
       " 'CREATE TABLE t(id, v)'");
   const std::string both = "ATTACH '" + cluster.node(0).path("a.db") +
                            "' AS here; BEGIN; INSERT INTO t VALUES(1, 1); INSERT INTO here.t VALUES(1, 1); COMMIT";
+  const std::string both_later = "ATTACH '" + cluster.node(0).path("a.db") +
+                                 "' AS here; INSERT INTO here.t VALUES(2, 2); DELETE FROM here.t; BEGIN; INSERT INTO t "
+                                 "VALUES(1, 1); INSERT INTO here.t VALUES(1, 1); COMMIT";
   run("! sqlite3 " + elsewhere + " \"" + both + "\"");
+  // And where the mount passes the journal through, as its owner unlinked his last.
+  run("! sqlite3 " + elsewhere + " \"" + both_later + "\"");
   CHECK(cluster.log_contains(0, "Open the database here as the main one"));
   for (const std::string& path : {elsewhere, cluster.node(0).path("a.db")}) {
     run("test $(sqlite3 " + path + " 'SELECT count(*) FROM t') = 0");

@@ -425,8 +425,8 @@ std::string where_files_are(const std::string& path) {
     const bool alive = statx(AT_FDCWD, entry.path().c_str(), AT_STATX_FORCE_SYNC, STATX_BASIC_STATS, &info) == 0;
     text += "; " + target + (alive ? " (alive)" : std::string(" (") + strerror(errno) + ")");
   }
-  const auto now = std::chrono::duration_cast<std::chrono::milliseconds>(
-      std::chrono::system_clock::now().time_since_epoch());
+  const auto now =
+      std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
   return text + "; at " + std::to_string(now.count() % 3600000) + " ms of the hour";
 }
 
