@@ -83,6 +83,7 @@ Status Database::before_database_resize(uint64_t size_bytes) {
     MutexLock lock(mutex_);
     TRY(usable());
     if (!in_wal_mode()) {
+      if (journal_unseen_) TRY(follow_journal());
       // Truncation follows the commit in rollback modes; the record has the new size already.
       uint64_t captured = static_cast<uint64_t>(control_->state().current.size_pages) * control_->state().page_size;
       if (journal_active_ || size_bytes >= captured) return {};
