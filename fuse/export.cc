@@ -18,6 +18,7 @@ constexpr size_t kCopyBytes = 1u << 20;
 constexpr std::chrono::milliseconds kOutputPoll{200};
 // A database that is replaced or whose log is cut in the middle is copied again.
 constexpr int kTries = 3;
+constexpr std::chrono::seconds kTriesMax{30};
 
 std::string temporary_directory() {
   const char* named = std::getenv("TMPDIR");
@@ -41,11 +42,13 @@ class Export {
     // Before it is a part of a line that is sent.
     TRY(check_database_name(request_.name));
     if (!to_output_) TRY(check_target());
+    const auto began = std::chrono::steady_clock::now();
     for (int i = 1;; ++i) {
       Status received = receive();
       if (received.ok()) break;
-      // The node's reasons may pass; what happened here does not.
-      if (i == kTries || received.error().code() != ErrorCode::kUnavailable) return received.error();
+      // The node's reasons may pass, but those for which it has waited itself; what happened here does not.
+      const bool waited = std::chrono::steady_clock::now() - began > kTriesMax;
+      if (i == kTries || waited || received.error().code() != ErrorCode::kUnavailable) return received.error();
       TRY(context_.wait(std::chrono::milliseconds(100)));
     }
     if (to_output_) {
@@ -96,12 +99,13 @@ class Export {
   Status receive() {
     ExportReceiver receiver(files_, copy_path_);
     Progress progress(context_.err, context_.err_is_terminal, "exporting " + request_.name);
-    TRY(context_.node.receive(export_request(request_.name), [&](ByteView bytes) -> Status {
+    auto take = [&](ByteView bytes) -> Status {
       TRY(context_.check_interrupted());
       TRY(receiver.take(bytes));
       progress.update(receiver.received_bytes(), std::max(receiver.received_bytes(), receiver.total_bytes()));
       return {};
-    }));
+    };
+    TRY(context_.node.receive(export_request(request_.name), take, [&] { return context_.check_interrupted(); }));
     TRY(receiver.finish());
     size_bytes_ = static_cast<uint64_t>(receiver.size_pages()) * receiver.page_size();
     summary_ =

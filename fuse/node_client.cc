@@ -41,7 +41,8 @@ Result<std::string> NodeClient::ask(const std::string& request) {
   return reply;
 }
 
-Status NodeClient::receive(const std::string& request, const std::function<Status(ByteView)>& take) {
+Status NodeClient::receive(const std::string& request, const std::function<Status(ByteView)>& take,
+                           const std::function<Status()>& check) {
   std::string first;  // until its line end
   bool greeted = false;
   auto greet = [&](ByteView bytes) -> Status {
@@ -57,8 +58,9 @@ Status NodeClient::receive(const std::string& request, const std::function<Statu
   };
   // Why the caller did not want more, as against why nothing came.
   Status taken;
-  Status received = unix_receive({.path = socket_path(), .request = request, .timeout_ms = kSilenceMs},
-                                 [&](ByteView bytes) { return taken = greeted ? take(bytes) : greet(bytes); });
+  Status received = unix_receive(
+      {.path = socket_path(), .request = request, .timeout_ms = kSilenceMs, .check = [&] { return taken = check(); }},
+      [&](ByteView bytes) { return taken = greeted ? take(bytes) : greet(bytes); });
   if (!taken.ok()) return taken;
   if (!received.ok()) return explained(received.error());
   if (!greeted) return first.rfind(kLocalError, 0) == 0 ? refusal(first) : stopping();

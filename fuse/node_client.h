@@ -21,8 +21,9 @@ class NodeClient {
 
   // The answer to one line, as a whole.
   Result<std::string> ask(const std::string& request);
-  // What follows "ok", as it comes.
-  Status receive(const std::string& request, const std::function<Status(ByteView)>& take);
+  // What follows "ok", as it comes. An error of `take`, or of `check`, which is asked while nothing comes, ends it.
+  Status receive(const std::string& request, const std::function<Status(ByteView)>& take,
+                 const std::function<Status()>& check);
 
  private:
   std::string socket_path() const;

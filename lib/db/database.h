@@ -421,9 +421,9 @@ class Database {
   Status end_transaction() REQUIRES(mutex_);
 
   // -- a journal whose writes are not seen (database_unseen_journal.cc)
-  // What tells one transaction's journal from another's; 0: none has begun.
-  static uint64_t journal_stamp(ByteView header);
-  static Result<uint64_t> journal_stamp_now(File& journal);
+  // What tells one transaction's journal from another's; 0: it is not hot, so that the database is at rest.
+  static Result<uint64_t> journal_stamp(File& journal);
+  Status check_unseen_super() REQUIRES(mutex_);
   void note_journal(uint64_t stamp) REQUIRES(mutex_);
   Status follow_journal() REQUIRES(mutex_);
 

@@ -16,16 +16,22 @@ Result<bool> Database::committed_with_others() {
   return !TRY(find_super_journal(super));
 }
 
-// Whether a super-journal is there; an empty one counts as gone.
+// Whether a super-journal is there; an empty one counts as gone. It is looked for below each directory that leads to
+// this database, as applications may have a path of their own to one of them (a bind mount).
 Result<bool> Database::find_super_journal(const std::string& super) {
-  const std::string root = env_.data_dir + "/db";
-  for (size_t slash = super.rfind('/'); slash != std::string::npos;
-       slash = slash == 0 ? std::string::npos : super.rfind('/', slash - 1)) {
-    Result<FileInfo> info = env_.files.info(root + super.substr(slash));
-    if (info.ok()) return info.value().size_bytes != 0;
-    if (info.error().code() != ErrorCode::kNotFound) return info.error();
+  std::string below = env_.data_dir + "/db";
+  for (size_t begin = 0;;) {
+    for (size_t slash = super.rfind('/'); slash != std::string::npos;
+         slash = slash == 0 ? std::string::npos : super.rfind('/', slash - 1)) {
+      Result<FileInfo> info = env_.files.info(below + super.substr(slash));
+      if (info.ok()) return info.value().size_bytes != 0;
+      if (info.error().code() != ErrorCode::kNotFound) return info.error();
+    }
+    const size_t end = name().find('/', begin);
+    if (end == std::string::npos) return false;
+    below += "/" + name().substr(begin, end - begin);
+    begin = end + 1;
   }
-  return false;
 }
 
 Result<std::string> Database::super_journal() {
@@ -73,7 +79,7 @@ Result<bool> Database::recover_interrupted() {
   // Final, or never synced: the database has not been touched since.
   if (!journal) return false;
   // Another transaction had begun to write, and its end was not seen (database_unseen_journal.cc).
-  if (state.journal_stamp != 0 && state.journal_stamp != TRY(journal_stamp_now(journal->file()))) return false;
+  if (state.journal_stamp != 0 && state.journal_stamp != TRY(journal_stamp(journal->file()))) return false;
   PageSet pages;
   for (const auto& [pgno, offset] : journal->places()) pages.add(pgno);
   if (TRY(committed_with_others())) {

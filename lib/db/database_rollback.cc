@@ -29,21 +29,21 @@ bool Database::in_wal_mode() {
 
 Status Database::before_journal_write(uint64_t offset_bytes, ByteView data) {
   if (ends_super_name(offset_bytes, data)) return check_super_journal(offset_bytes);
-  if (offset_bytes != 0 || data.size() < kJournalHeaderBytes) return {};
-  const bool active = journal_is_active(data);
-  // A zeroed header is PERSIST's way to make a transaction final.
-  if (!active) {
+  if (offset_bytes != 0 || data.empty()) return {};
+  // Else it is magic and count, as the journal is synced.
+  const bool header = data.size() >= kJournalHeaderBytes;
+  if (header && !journal_is_begun(data)) {
+    // A zeroed header is PERSIST's way to make a transaction final.
     unlinks_journal_ = false;
     TRY(capture_file());
-  }
-  if (active && journal_active_) {
+  } else if (header && journal_active_) {
     // Two writers at once, or one who did not roll back what he found: of the pages of the first the journal tells
     // nothing any more.
     env_.log.warning("a journal was begun over one that was not final").kv("database", name());
     MutexLock lock(mutex_);
     compare_all_ = true;
   }
-  journal_active_ = active;
+  journal_active_ = journal_is_hot(data);
   return {};
 }
 
@@ -55,7 +55,11 @@ Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
     Result<bool> drained = drain_locked(true);
     return drained.ok() ? Status() : drained.error();
   }
-  if (journal_unseen_) TRY(follow_journal());
+  if (journal_unseen_) {
+    TRY(follow_journal());
+    // Its syncs ask for it, where there are any.
+    if (!transaction_synced_) TRY(check_unseen_super());
+  }
   if (journal_active_) {
     note_written(offset_bytes, data.size());
     return {};

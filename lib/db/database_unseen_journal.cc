@@ -17,15 +17,11 @@ namespace {
 constexpr size_t kStampOffset = 12;
 }  // namespace
 
-uint64_t Database::journal_stamp(ByteView header) {
-  if (header.size() < kJournalHeaderBytes || !journal_is_active(header)) return 0;
-  return page_hash(0, header.subspan(kStampOffset, kJournalHeaderBytes - kStampOffset)).value | 1;
-}
-
-Result<uint64_t> Database::journal_stamp_now(File& journal) {
-  uint8_t header[kJournalHeaderBytes];
-  const size_t got = TRY(journal.read_at(0, header));
-  return journal_stamp(ByteView(header, got));
+Result<uint64_t> Database::journal_stamp(File& journal) {
+  uint8_t bytes[kJournalHeaderBytes];
+  const ByteView header(bytes, TRY(journal.read_at(0, bytes)));
+  if (header.size() < kJournalHeaderBytes || !journal_is_hot(header)) return uint64_t{0};
+  return page_hash(0, header.subspan(kStampOffset)).value | 1;
 }
 
 void Database::note_journal(uint64_t stamp) {
@@ -63,7 +59,13 @@ void Database::journal_unlinked() {
 Status Database::before_journal_sync() {
   if (!journal_unseen_) return {};
   TRY(capture_unseen_end());
-  const std::string super = TRY(super_journal());
+  MutexLock lock(mutex_);
+  return check_unseen_super();
+}
+
+Status Database::check_unseen_super() {
+  if (!unseen_journal_) return {};
+  const std::string super = TRY(journal_super_name(*unseen_journal_));
   return super.empty() || TRY(find_super_journal(super)) ? Status() : not_here(super);
 }
 
@@ -75,10 +77,10 @@ Status Database::capture_unseen_end() {
   return in_wal_mode() ? Status() : follow_journal();
 }
 
-// The file is as the last transaction left it, where that one is not in flight any more.
+// Where the last transaction seen to write is not in flight any more, the file is as it left it.
 Status Database::follow_journal() {
   if (!unseen_journal_) unseen_journal_ = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
-  const uint64_t stamp = unseen_journal_ ? TRY(journal_stamp_now(*unseen_journal_)) : 0;
+  const uint64_t stamp = unseen_journal_ ? TRY(journal_stamp(*unseen_journal_)) : 0;
   const uint64_t known = control_->state().journal_stamp;
   if (known != 0 && known != stamp) {
     unlinks_journal_ = false;

@@ -104,10 +104,11 @@ std::vector<std::shared_ptr<Database>> Store::all() {
 }
 
 Status Store::capture_group(const std::string& super_journal) {
+  // Its name is unique; the path before it is the application's.
+  auto name_of = [](const std::string& path) { return path.substr(path.rfind('/') + 1); };
   std::vector<std::shared_ptr<Database>> members;
   for (const std::shared_ptr<Database>& database : all()) {
-    const std::string named = TRY(database->super_journal());
-    if (named == super_journal || named.ends_with("/" + super_journal)) members.push_back(database);
+    if (name_of(TRY(database->super_journal())) == name_of(super_journal)) members.push_back(database);
   }
   if (members.empty()) return {};
   Status captured = Database::capture_together(std::move(members), env_.random.nonzero_u64());

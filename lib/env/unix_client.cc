@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -118,8 +119,8 @@ class Exchange {
     if (left.count() <= 0) return timed_out();
     struct pollfd p = {socket_.get(), events, 0};
     // Whatever woke us, the call that follows tells.
-    poll(&p, 1, static_cast<int>(left.count()));
-    return {};
+    poll(&p, 1, static_cast<int>(std::min<int64_t>(left.count(), exchange_.check ? kCheckMs : left.count())));
+    return exchange_.check ? exchange_.check() : Status();
   }
 
   Error timed_out() const {
@@ -128,6 +129,7 @@ class Exchange {
   }
 
   static constexpr int kRetryMs = 10;
+  static constexpr int64_t kCheckMs = 200;
   static constexpr size_t kReadBytes = 64u << 10;
 
   const UnixExchange& exchange_;

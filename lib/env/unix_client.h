@@ -19,6 +19,8 @@ struct UnixExchange {
   std::string_view request;  // sent whole, then our direction is closed
   size_t reply_bytes_max = 0;
   int timeout_ms = 0;
+  // Asked now and then while nothing comes; an error ends the exchange. Empty: nothing does.
+  std::function<Status()> check{};
 };
 
 // What the other side sends until it closes; empty when it closes without a word. kNotFound: no such socket, or nobody

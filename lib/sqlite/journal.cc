@@ -116,7 +116,9 @@ std::optional<JournalHeader> JournalHeader::parse(ByteView bytes) {
   return JournalHeader{load_be32(p + 8), load_be32(p + 12), load_be32(p + 16), load_be32(p + 20), load_be32(p + 24)};
 }
 
-bool journal_is_active(ByteView first_bytes) {
+bool journal_is_hot(ByteView first_bytes) { return !first_bytes.empty() && first_bytes[0] != 0; }
+
+bool journal_is_begun(ByteView first_bytes) {
   ByteView header = first_bytes.first(std::min(first_bytes.size(), kJournalHeaderBytes));
   return std::any_of(header.begin(), header.end(), [](uint8_t b) { return b != 0; });
 }

@@ -42,9 +42,11 @@ struct JournalHeader {
 
 constexpr size_t kJournalHeaderBytes = 28;
 
-// True when a journal of this content is part of a running or interrupted transaction: its first
-// bytes are not all zero (SQLite writes magic and count only when it syncs, the rest before).
-bool journal_is_active(ByteView first_bytes);
+// Whether a transaction has begun this journal and not made it final: its header is not all zero.
+bool journal_is_begun(ByteView first_bytes);
+// Whether the database may have been changed under it, by SQLite's own test (hasHotJournal): SQLite writes the magic,
+// and the count, only when it syncs; the rest before.
+bool journal_is_hot(ByteView first_bytes);
 
 // The super-journal that the journal names; empty: none (readSuperJournal's checks).
 Result<std::string> journal_super_name(File& journal);

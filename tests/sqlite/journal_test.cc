@@ -115,7 +115,8 @@ TEST_CASE("a journal in which only zeros were synced is not hot") {
   // Nothing spills, so nothing was synced and the database is as it was.
   make_crash(crash, {.synchronous = "FULL", .cache_pages = 1000}, random);
   Bytes journal = read_file(crash.journal);
-  CHECK(journal_is_active(journal));
+  CHECK(journal_is_begun(journal));
+  CHECK_FALSE(journal_is_hot(journal));
   CHECK_FALSE(JournalHeader::parse(journal));
   Bytes ours;
   CHECK_FALSE(play_back_copy(crash, &ours).value());
@@ -128,8 +129,9 @@ TEST_CASE("a finished journal is not active") {
   app.exec("PRAGMA journal_mode=PERSIST; CREATE TABLE t(a); INSERT INTO t VALUES(1)");
   Bytes journal = read_file(dir.file("a.db-journal"));
   CHECK(journal.size() > kJournalHeaderBytes);
-  CHECK_FALSE(journal_is_active(journal));
-  CHECK_FALSE(journal_is_active({}));
+  CHECK_FALSE(journal_is_begun(journal));
+  CHECK_FALSE(journal_is_begun({}));
+  CHECK_FALSE(journal_is_hot({}));
   auto file = posix_file_system()->open(dir.file("a.db-journal"), OpenMode::kReadOnly).value();
   bool visited = false;
   auto visit = [&](Pgno, ByteView) {

@@ -64,14 +64,18 @@ TEST_CASE("a transaction over a database here and a main one elsewhere is refuse
   const std::string elsewhere = cluster.scratch("elsewhere.db");
   run("sqlite3 " + cluster.node(0).path("a.db") + " 'CREATE TABLE t(id, v)'; sqlite3 " + elsewhere +
       " 'CREATE TABLE t(id, v)'");
-  const std::string both = "ATTACH '" + cluster.node(0).path("a.db") +
-                           "' AS here; BEGIN; INSERT INTO t VALUES(1, 1); INSERT INTO here.t VALUES(1, 1); COMMIT";
-  const std::string both_later = "ATTACH '" + cluster.node(0).path("a.db") +
-                                 "' AS here; INSERT INTO here.t VALUES(2, 2); DELETE FROM here.t; BEGIN; INSERT INTO t "
-                                 "VALUES(1, 1); INSERT INTO here.t VALUES(1, 1); COMMIT";
-  run("! sqlite3 " + elsewhere + " \"" + both + "\"");
-  // And where the mount passes the journal through, as its owner unlinked his last.
-  run("! sqlite3 " + elsewhere + " \"" + both_later + "\"");
+  const std::string attach = "ATTACH '" + cluster.node(0).path("a.db") + "' AS here; ";
+  const std::string both = "BEGIN; INSERT INTO t VALUES(1, 1); INSERT INTO here.t VALUES(1, 1); ";
+  // The mount passes the journal through of who has unlinked his last one.
+  const std::string alone = "INSERT INTO here.t VALUES(2, 2); DELETE FROM here.t; ";
+  const std::string third = "ATTACH '" + elsewhere + "2' AS third; CREATE TABLE third.u(id); ";
+  for (const std::string& script :
+       {attach + both, attach + alone + both,
+        // Without a sync of the journal; SQLite makes a super-journal for the other two.
+        attach + "PRAGMA here.synchronous=OFF; " + alone + third + both + "INSERT INTO third.u VALUES(1); "}) {
+    CAPTURE(script);
+    run("! sqlite3 " + elsewhere + " \"" + script + "COMMIT\"");
+  }
   CHECK(cluster.log_contains(0, "Open the database here as the main one"));
   for (const std::string& path : {elsewhere, cluster.node(0).path("a.db")}) {
     run("test $(sqlite3 " + path + " 'SELECT count(*) FROM t') = 0");
@@ -79,6 +83,24 @@ TEST_CASE("a transaction over a database here and a main one elsewhere is refuse
   run("sqlite3 " + elsewhere + " \"ATTACH '" + cluster.node(0).path("a.db") +
       "' AS here; INSERT INTO here.t VALUES(1, 1)\"");
   cluster.check_same("a.db");
+}
+
+TEST_CASE("a transaction over two databases by a path of the applications' own is one in the log, too") {
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  cluster.start_replica(1);
+  const std::string bound = cluster.scratch("bound");
+  run("mkdir " + bound + " " + cluster.node(0).path("dir"));
+  run("mount --bind " + cluster.node(0).path("dir") + " " + bound);
+  for (const std::string name : {"a.db", "b.db"}) run("sqlite3 " + bound + "/" + name + " 'CREATE TABLE t(id, v)'");
+  const std::string attach = "ATTACH '" + bound + "/b.db' AS b; ";
+  run("sqlite3 " + bound + "/a.db \"" + attach +
+      "BEGIN; INSERT INTO t VALUES(1, 1); INSERT INTO b.t VALUES(1, 1); COMMIT\"");
+  CHECK_FALSE(cluster.log_contains(0, "refused"));
+  run("umount " + bound);
+  cluster.wait_for_equal(kSoon);
+  cluster.check_same("dir/a.db");
+  cluster.check_same("dir/b.db");
 }
 
 TEST_CASE("no database is made under a name with a line end, and one that begins alike is untouched") {

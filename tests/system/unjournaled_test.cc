@@ -82,3 +82,29 @@ TEST_CASE("a node that stops before it could capture it does so when it starts a
   pair.check_arrives("4");
   pair.cluster.check_same("db");
 }
+
+// SQLite does not take such a journal for hot, and leaves it where it is.
+TEST_CASE("a journal that its writer's death left unsynced protects nobody's writes") {
+  for (int transactions : {0, 2}) {  // before; after them the mount passes the journal through
+    CAPTURE(transactions);
+    Pair pair;
+    App maker = pair.cluster.open(0, "other");
+    maker.sql("PRAGMA journal_mode=delete; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    maker.close();
+    App killed = pair.cluster.open(0, "other");
+    for (int i = 0; i < transactions; i++) killed.sql("INSERT INTO t(v) VALUES('kept')");
+    killed.sql("BEGIN; INSERT INTO t(v) VALUES('lost')");
+    killed.process().signal(SIGKILL);
+    killed.process().join(kSoon);
+    App app = pair.cluster.open(0, "other");
+    CHECK(app.value("PRAGMA journal_mode=memory") == "memory");
+    CHECK(app.try_sql("INSERT INTO t(v) VALUES('unprotected')").error != 0);
+    CHECK(pair.cluster.log_contains(0, kSaid));
+    CHECK(app.value("PRAGMA journal_mode=delete") == "delete");
+    app.sql("INSERT INTO t(v) VALUES('kept')");
+    CHECK(app.value("SELECT count(*) FROM t") == std::to_string(transactions + 1));
+    app.close();
+    pair.cluster.check_same("other");
+    CHECK_FALSE(pair.cluster.log_contains(0, "a journal was begun over"));
+  }
+}
