@@ -122,6 +122,7 @@ void Database::advance(const ControlPoint& point, uint32_t page_size) {
   state.clean_mtime_ns = 0;
   control_->store(state);
   publish_status();
+  env_.observer.moved(name());
 }
 
 Status Database::not_stopped() {
