@@ -31,8 +31,12 @@ Result<std::string> Binding::database_path(const std::string& name) const {
 
 std::shared_ptr<DatabaseDoor> Binding::door(const std::string& database) {
   MutexLock lock(mutex_);
-  std::shared_ptr<DatabaseDoor>& door = doors_[database];
-  if (!door) door = std::make_shared<DatabaseDoor>(node_, database);
+  auto it = doors_.find(database);
+  std::shared_ptr<DatabaseDoor> door = it == doors_.end() ? nullptr : it->second.lock();
+  if (door) return door;
+  std::erase_if(doors_, [](const auto& entry) { return entry.second.expired(); });
+  door = std::make_shared<DatabaseDoor>(node_, database);
+  doors_[database] = door;
   return door;
 }
 

@@ -26,13 +26,14 @@ class Binding {
   // The path of a database's name, or of an absolute path below DATA/db. kInvalid: it cannot be a database's.
   Result<std::string> database_path(const std::string& name) const;
 
+  // The one that its open files have, or a new one.
   std::shared_ptr<DatabaseDoor> door(const std::string& database);
 
  private:
   litefs_node& handle_;
   InProcessNode& node_;
   Mutex mutex_;
-  std::map<std::string, std::shared_ptr<DatabaseDoor>> doors_ GUARDED_BY(mutex_);
+  std::map<std::string, std::weak_ptr<DatabaseDoor>> doors_ GUARDED_BY(mutex_);
 };
 
 }  // namespace litefs

@@ -17,6 +17,17 @@ std::shared_ptr<Database> DatabaseDoor::database() {
   return database_ ? database_ : node_.node().store().find(name_);
 }
 
+std::shared_ptr<CommitSignal> DatabaseDoor::signal() {
+  MutexLock lock(mutex_);
+  return signal_;
+}
+
+Status DatabaseDoor::may_write() {
+  if (!is_primary()) return read_only();
+  if (database()->state() != DatabaseState::kStopped) return {};
+  return Error(ErrorCode::kIo, "it is stopped: " + database()->info().detail);
+}
+
 Error DatabaseDoor::read_only() const {
   const std::string host = node_.node().primary_host_name();
   const std::string url = "http://" + node_.node().options().primary.text();
@@ -65,34 +76,35 @@ Status DatabaseDoor::may_open_on_primary(bool create) {
 // Who opens -wal while nobody uses the index either begins to use it afterwards or never does (locking_mode=EXCLUSIVE).
 Status DatabaseDoor::wal_opened() {
   if (!is_primary()) return {};
-  MutexLock lock(mutex_);
-  if (index_users_ == 0) database_->note_index_unused(database_->index_opens());
-  TRY(database_->tail_opened(false));
-  signal_->committed();  // a recovery may find more than was captured
+  std::shared_ptr<Database> database = this->database();
+  MutexLock lock(index_mutex_);
+  if (index_users_ == 0) database->note_index_unused(database->index_opens());
+  TRY(database->tail_opened(false));
+  signal()->committed();  // a recovery may find more than was captured
   return {};
 }
 
 Status DatabaseDoor::index_mapped() {
   if (!is_primary()) return {};
-  MutexLock lock(mutex_);
-  TRY(database_->tail_opened(true));
+  std::shared_ptr<Database> database = this->database();
+  MutexLock lock(index_mutex_);
+  TRY(database->tail_opened(true));
   ++index_users_;
   return {};
 }
 
 void DatabaseDoor::index_unmapped() {
   if (!is_primary()) return;
-  MutexLock lock(mutex_);
-  if (--index_users_ == 0) database_->index_closed();
+  std::shared_ptr<Database> database = this->database();
+  MutexLock lock(index_mutex_);
+  if (--index_users_ == 0) database->index_closed();
 }
 
 Status DatabaseDoor::before_index_unlink() { return is_primary() ? database()->drain(true) : Status(); }
 
 void DatabaseDoor::write_unlocked() {
   write_locked_ = false;
-  if (!is_primary()) return;
-  MutexLock lock(mutex_);
-  signal_->committed();
+  if (is_primary()) signal()->committed();
 }
 
 // Under locking_mode=EXCLUSIVE SQLite asks for no lock, so that nothing tells when the commit that these bytes belong

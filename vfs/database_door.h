@@ -1,9 +1,9 @@
 // What SQLite's calls on the files of one database mean to it: FUSE.md's table (section 2), for who sees every call.
 //
-// One for each database, shared by all its open files. It keeps no replicated state: who uses the wal-index, and
-// whether a writer holds WAL_WRITE, both only within this process. All of it is asked before the call takes effect,
+// One for each database that is open, shared by all its files. It keeps no replicated state: who uses the wal-index,
+// and whether a writer holds WAL_WRITE, both only within this process. All of it is asked before the call takes effect,
 // unless its name says otherwise. On a replica the files are SQLite's own business, but for writers, who are refused.
-// Thread rule: any thread. Lock order: mutex_, the database's.
+// Thread rule: any thread. Lock order: index_mutex_, the database's; nothing is called under mutex_.
 #pragma once
 
 #include <atomic>
@@ -24,6 +24,8 @@ class DatabaseDoor {
   bool is_primary() const { return node_.node().is_primary(); }
   // "this node is a replica; the primary is HOST"
   Error read_only() const;
+  // A writer asks for its lock. kReadOnly; kIo: the database is stopped, and what is committed would not be captured.
+  Status may_write();
 
   // An application opens the database. `create`: it does not exist, and is to be made.
   Status open(bool create);
@@ -55,6 +57,7 @@ class DatabaseDoor {
   Status may_open_on_primary(bool create);
   // Never null for a database that has been opened.
   std::shared_ptr<Database> database();
+  std::shared_ptr<CommitSignal> signal();
 
   InProcessNode& node_;
   const std::string name_;
@@ -63,7 +66,9 @@ class DatabaseDoor {
   Mutex mutex_;
   std::shared_ptr<Database> database_ GUARDED_BY(mutex_);
   std::shared_ptr<CommitSignal> signal_ GUARDED_BY(mutex_);  // on a primary
-  int index_users_ GUARDED_BY(mutex_) = 0;
+
+  Mutex index_mutex_;
+  int index_users_ GUARDED_BY(index_mutex_) = 0;
 };
 
 }  // namespace litefs

@@ -25,6 +25,10 @@ int refuse_error(sqlite3_file* file, const Error& error, int code) {
   return refuse(io_code(error, code), state_of(file).name.text(), error.message());
 }
 
+int refuse_writer(sqlite3_file* file, const Error& error) {
+  return refuse_error(file, error, error.code() == ErrorCode::kReadOnly ? SQLITE_READONLY : SQLITE_IOERR_LOCK);
+}
+
 // Puts the call to the database, then does it. No exception gets out into SQLite.
 template <class Ask, class Do>
 int ask_then_do(sqlite3_file* file, int error_code, const Ask& ask, const Do& act) {
@@ -110,8 +114,8 @@ int lock_file(sqlite3_file* f, int level) {
   State& state = state_of(f);
   if (state.binding->forked()) return refuse_fork(f, SQLITE_IOERR_LOCK);
   // SHARED is a reader's, and EXCLUSIVE alone is who plays back a journal or closes last.
-  if (level == SQLITE_LOCK_RESERVED && !state.door->is_primary()) {
-    return refuse_error(f, state.door->read_only(), SQLITE_READONLY);
+  if (level == SQLITE_LOCK_RESERVED) {
+    if (Status may = state.door->may_write(); !may.ok()) return refuse_writer(f, may.error());
   }
   return methods_of(f).xLock(real_of(f), level);
 }
@@ -206,8 +210,8 @@ void note_locks(State& state, int at, int n, int flags) {
 int lock_index(sqlite3_file* f, int at, int n, int flags) {
   State& state = state_of(f);
   if (state.binding->forked()) return refuse_fork(f, SQLITE_IOERR_SHMLOCK);
-  if (begins_write(state, at, flags) && !state.door->is_primary()) {
-    return refuse_error(f, state.door->read_only(), SQLITE_READONLY);
+  if (begins_write(state, at, flags)) {
+    if (Status may = state.door->may_write(); !may.ok()) return refuse_writer(f, may.error());
   }
   const int code = methods_of(f).xShmLock(real_of(f), at, n, flags);
   if (code == SQLITE_OK) note_locks(state, at, n, flags);

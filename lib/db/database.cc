@@ -77,6 +77,11 @@ DatabaseInfo Database::info() {
   return info_;
 }
 
+DatabaseState Database::state() {
+  MutexLock lock(status_mutex_);
+  return info_.state;
+}
+
 Position Database::position() { return info().position; }
 DatabaseId Database::id() { return info().id; }
 bool Database::exists() { return info().size_pages != 0; }

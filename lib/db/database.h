@@ -156,6 +156,7 @@ class Database {
   const std::string& name() const { return paths_.name(); }
   const DatabasePaths& paths() const { return paths_; }
   DatabaseInfo info();
+  DatabaseState state();
   Position position();
   bool exists();  // has at least one page
 

@@ -17,15 +17,27 @@ Error no_database(const std::string& name) {
 
 Result<std::unique_ptr<InProcessNode>> InProcessNode::open(const Options& options, const Log& log, Listener& listener) {
   auto self = std::unique_ptr<InProcessNode>(new InProcessNode(listener));
+  // The node and SQLite must call each file by the same path (late_closing.h).
+  Options resolved = options;
+  resolved.data_dir = TRY(self->make_canonical(options.data_dir));
+  self->root_ = TRY(self->make_canonical(resolved.data_dir + "/db"));
+  if (self->root_ != resolved.data_dir + "/db") {
+    return Error(ErrorCode::kInvalid, resolved.data_dir + "/db is a symbolic link; make the data directory one");
+  }
   const NodeEnvironment environment{self->late_closing_, *self->clock_, *self->random_, log};
-  self->node_ = TRY(Node::create(environment, options));
+  self->node_ = TRY(Node::create(environment, resolved));
   TRY(self->node_->open_databases());
-  std::error_code error;
-  self->root_ = std::filesystem::canonical(options.data_dir + "/db", error).string();
-  if (error) return Error(ErrorCode::kIo, options.data_dir + "/db: " + error.message());
   self->node_->set_front_end(self.get());
   TRY(self->node_->serve());
   return self;
+}
+
+Result<std::string> InProcessNode::make_canonical(const std::string& directory) {
+  TRY(late_closing_.make_directories(directory));
+  std::error_code error;
+  std::string path = std::filesystem::canonical(directory, error).string();
+  if (error) return Error(ErrorCode::kIo, directory + ": " + error.message());
+  return path;
 }
 
 InProcessNode::~InProcessNode() {

@@ -44,6 +44,7 @@ class InProcessNode final : private FrontEnd {
 
  private:
   explicit InProcessNode(Listener& listener) : listener_(listener) {}
+  Result<std::string> make_canonical(const std::string& directory);
   uint64_t changes();
   bool wait_change(uint64_t seen, std::chrono::steady_clock::time_point until);
   void note_change();

@@ -164,8 +164,9 @@ bool TailPoller::poll_active() {
 bool TailPoller::poll_told() {
   bool any = false;
   for (const auto& followed : followed_) {
-    if (!followed->signal || clock_.monotonic_ns() < followed->not_before_ns) continue;
-    if (!followed->signal->pending_.exchange(false)) continue;
+    if (!followed->signal || !followed->signal->pending_) continue;
+    if (clock_.monotonic_ns() < followed->not_before_ns) continue;
+    followed->signal->pending_ = false;
     any = true;
     poll(*followed);
     if (followed->failing) followed->signal->pending_ = true;

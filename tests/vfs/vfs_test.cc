@@ -83,6 +83,23 @@ TEST_CASE("a name is a database's below DATA/db, and nothing else opens") {
   CHECK(f.node.databases().size() == 2);
 }
 
+TEST_CASE("a data directory may be named by a symbolic link") {
+  Fixture f;
+  const std::string link = f.dir.file("link"), data = f.dir.file("other");
+  std::filesystem::create_directory(data);
+  std::filesystem::create_symlink(data, link);
+  f.node.close();
+  litefs_options options = f.options();
+  options.data_dir = link.c_str();
+  f.node = OpenNode(options);
+  f.node.register_vfs();
+  { f.open("a.db").exec("PRAGMA journal_mode=WAL; CREATE TABLE t(v)"); }
+  { f.open(link + "/db/a.db").exec("INSERT INTO t VALUES(1)"); }
+  { f.open(data + "/db/a.db").exec("INSERT INTO t VALUES(1)"); }
+  CHECK(f.node.databases().size() == 1);
+  f.check_captured("a.db");
+}
+
 TEST_CASE("temporary and in-memory databases are SQLite's own") {
   Fixture f;
   Sql db = f.open("a.db");
@@ -159,6 +176,19 @@ TEST_CASE("each transaction is one, in every journal and locking mode, and is th
   }
 }
 
+TEST_CASE("no checkpoint overwrites what is not captured") {
+  Fixture f;
+  Sql db = f.open("db");
+  db.exec("PRAGMA journal_mode=WAL; CREATE TABLE t(v)");
+  const litefs_position before = f.node.position("db");
+  constexpr int kRounds = 300;
+  for (int i = 0; i < kRounds; ++i) {
+    db.exec("INSERT INTO t VALUES(1); INSERT INTO t VALUES(2); PRAGMA wal_checkpoint(TRUNCATE)");
+  }
+  CHECK(f.node.position("db").txid == before.txid + 2 * kRounds);
+  f.check_captured("db");
+}
+
 TEST_CASE("a commit wakes the capture, which nobody has to ask for") {
   Fixture f;
   for (const std::string locking : {"NORMAL", "EXCLUSIVE"}) {
@@ -225,6 +255,23 @@ TEST_CASE("switches between WAL and a rollback mode keep no descriptor for each"
   }
   CHECK(f.node.handle()->in_process()->late_closing().kept() < 4);
   f.check_captured("a.db");
+}
+
+TEST_CASE("a database that is stopped takes no writes, and goes on being read") {
+  for (const std::string mode : {"WAL", "DELETE"}) {
+    CAPTURE(mode);
+    Fixture f;
+    Sql db = f.open("a.db");
+    db.exec("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(v); INSERT INTO t VALUES(1)");
+    f.node.position("a.db");
+    f.node.handle()->in_process()->node().store().find("a.db")->stop_for(Error(ErrorCode::kIo, "for a test"));
+    logged.clear();
+    CHECK(error_of(db, "INSERT INTO t VALUES(2)").find("disk I/O error") != std::string::npos);
+    CHECK(logged.find("for a test") != std::string::npos);
+    CHECK(db.integer("SELECT count(*) FROM t") == 1);
+    CHECK(open_code("file:a.db?vfs=litefs") == SQLITE_CANTOPEN);
+    CHECK(f.node.databases().at(0).state == "stopped");
+  }
 }
 
 TEST_CASE("a database is opened by no other node's VFS, and by none when the node is gone") {
