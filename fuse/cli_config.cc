@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "env/file.h"
+#include "env/process.h"
 #include "node/yaml_tree.h"
 
 namespace litefs {
@@ -21,12 +22,6 @@ std::string home_directory() {
   char buffer[4096];
   if (getpwuid_r(getuid(), &entry, buffer, sizeof buffer, &found) != 0 || !found) return "";
   return found->pw_dir;
-}
-
-std::string machine_hostname() {
-  char name[256] = "";
-  if (gethostname(name, sizeof name - 1) != 0 || name[0] == '\0') return "localhost";
-  return name;
 }
 
 OptionsContext process_context(bool expand) {

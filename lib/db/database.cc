@@ -77,6 +77,11 @@ DatabaseInfo Database::info() {
   return info_;
 }
 
+DatabaseState Database::state() {
+  MutexLock lock(status_mutex_);
+  return info_.state;
+}
+
 Position Database::position() { return info().position; }
 DatabaseId Database::id() { return info().id; }
 bool Database::exists() { return info().size_pages != 0; }
@@ -122,6 +127,7 @@ void Database::advance(const ControlPoint& point, uint32_t page_size) {
   state.clean_mtime_ns = 0;
   control_->store(state);
   publish_status();
+  env_.observer.moved(name());
 }
 
 Status Database::not_stopped() {

@@ -82,6 +82,8 @@ class DatabaseObserver {
   virtual void committed(const std::string& name, CapturedBatch batch) = 0;
   // State or detail changed.
   virtual void changed(const std::string& name) = 0;
+  // The position moved (mutex_ held).
+  virtual void moved(const std::string&) {}
   // The node changed files behind the kernel's back. file_resized waits until the kernel knows, with a deadline;
   // the others only post.
   virtual Status file_resized(const std::string& file_name) = 0;
@@ -154,6 +156,7 @@ class Database {
   const std::string& name() const { return paths_.name(); }
   const DatabasePaths& paths() const { return paths_; }
   DatabaseInfo info();
+  DatabaseState state();
   Position position();
   bool exists();  // has at least one page
 

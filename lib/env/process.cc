@@ -87,6 +87,14 @@ Result<uint64_t> raise_open_files_max() {
   return static_cast<uint64_t>(limit.rlim_cur);
 }
 
+int process_id() { return getpid(); }
+
+std::string machine_hostname() {
+  char name[256] = "";
+  if (gethostname(name, sizeof name - 1) != 0 || name[0] == '\0') return "localhost";
+  return name;
+}
+
 std::vector<OpenFile> open_on_dead_devices(const std::vector<uint64_t>& devices) {
   std::vector<OpenFile> found;
   for_each_open_file([&](const std::string& pid, const std::string& link, const std::string& path) {

@@ -20,6 +20,11 @@ Result<rlimit> open_files_limit();
 Result<uint64_t> raise_open_files_max();
 inline constexpr uint64_t kFilesPerDatabase = 12;
 
+// This process's own id.
+int process_id();
+// The machine's name; "localhost" where it has none.
+std::string machine_hostname();
+
 struct ProcessName {
   int pid = 0;
   std::string command;  // as in /proc/PID/comm

@@ -92,6 +92,7 @@ Status Node::start_loop(std::chrono::milliseconds predecessor_max) {
     return PeerServer::listen(*loop_, *primary_role_, env_.clock, env_.log, PrimarySessionOptions(),
                               options_.listen.text());
   }));
+  address_ = server_->address();
   status_listener_ = TRY(take_within(predecessor_max, [&] {
     return loop_->listen_unix(options_.data_dir + "/" + kStatusSocketName,
                               [this](std::unique_ptr<Stream> stream) { status_client(std::move(stream)); });
@@ -160,20 +161,36 @@ Status Node::serve() {
     lease_->start(*this);
   });
   serving_ = true;
+  tell_role();
   return {};
+}
+
+NodeRole Node::role() const {
+  if (!serving_) return NodeRole::kStarting;
+  return is_primary() ? NodeRole::kPrimary : NodeRole::kReplica;
+}
+
+void Node::tell_role() {
+  if (FrontEnd* front_end = front_end_) front_end->role_changed();
 }
 
 // Notes what other threads may ask for: .primary and .lag.
 void Node::observe() {
   std::optional<int64_t> lag = is_primary() ? std::optional<int64_t>(0) : replica_role_->lag_ms();
   std::optional<wire::Welcome> primary = is_primary() ? std::nullopt : replica_role_->primary();
-  MutexLock lock(mutex_);
-  lag_ms_ = lag;
-  primary_host_name_ = primary ? primary->host_name : "";
+  const std::string host_name = primary ? primary->host_name : "";
+  bool other_primary;
+  {
+    MutexLock lock(mutex_);
+    lag_ms_ = lag;
+    other_primary = primary_host_name_ != host_name;
+    primary_host_name_ = host_name;
+  }
+  if (other_primary) tell_role();
 }
 
 void Node::lease_acquired(Epoch epoch, std::optional<int64_t>) {
-  env_.log.info("primary").kv("epoch", epoch).kv("addr", addr());
+  env_.log.info("primary").kv("epoch", epoch).kv("addr", address_);
   primary_role_->begin(epoch);
 }
 
@@ -183,8 +200,6 @@ void Node::leader_is(const LeaderInfo& leader) {
   env_.log.info("replica").kv("primary", leader.url);
   replica_role_->follow(leader.url);
 }
-
-std::string Node::addr() { return server_->address(); }
 
 bool Node::wait_readable(std::chrono::milliseconds deadline) {
   auto until = std::chrono::steady_clock::now() + deadline;
@@ -308,6 +323,10 @@ void Node::changed(const std::string& name) {
   if (FrontEnd* front_end = front_end_) front_end->database_changed(name);
 }
 
+void Node::moved(const std::string& name) {
+  if (FrontEnd* front_end = front_end_) front_end->position_moved(name);
+}
+
 Status Node::file_resized(const std::string& file_name) {
   FrontEnd* front_end = front_end_;
   return front_end ? front_end->file_resized(file_name) : Status();
@@ -348,13 +367,13 @@ NodeStatus Node::status() {
 NodeStatus Node::status_on_loop() {
   NodeStatus status;
   status.version = litefs_version();
-  if (serving_) status.role = is_primary() ? NodeRole::kPrimary : NodeRole::kReplica;
+  status.role = role();
   status.hostname = options_.hostname;
   status.node_id = node_file_->node();
   status.cluster_id = node_file_->cluster();
   status.epoch = is_primary() ? epoch_ : node_file_->epoch();
   status.mount = options_.fuse_dir;
-  status.addr = addr();
+  status.addr = address_;
   if (replica_role_) {
     PrimaryStatus primary;
     primary.url = "http://" + options_.primary.text();

@@ -1,7 +1,7 @@
 // A node: the databases of one data directory, in one role, replicating.
 //
-// Node owns the loop thread, the worker pool, the store and both roles' sessions; front ends (the mount, later the VFS)
-// bring in the doors through which the node takes locks and tells the kernel, and ask it what applications may do.
+// Node owns the loop thread, the worker pool, the store and both roles' sessions; front ends (the mount, the VFS) bring
+// in the doors through which the node takes locks and tells the kernel, and ask it what applications may do.
 // The order of a start is DESIGN section 12's: create() takes the data directory and the port, open_databases()
 // recovers, then the front end opens its door (set_front_end), serve() begins to replicate. Until then status says
 // "starting".
@@ -49,6 +49,10 @@ class FrontEnd {
   virtual void file_removed(const std::string& file_name) = 0;
   // A database became ready, or stopped being so.
   virtual void database_changed(const std::string& name) = 0;
+  // A database's position moved. Only notes and wakes: a database's mutex is held.
+  virtual void position_moved(const std::string&) {}
+  // role() or primary_host_name() answers something else now.
+  virtual void role_changed() {}
 };
 
 struct NodeEnvironment {
@@ -77,6 +81,9 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   void stop();
 
   bool is_primary() const { return options_.candidate; }
+  NodeRole role() const;
+  // Where other nodes reach this one: the port that was given, or the free one that was found.
+  const std::string& address() const { return address_; }
   const Options& options() const { return options_; }
   Store& store() { return store_; }
   // A database that an application makes on a primary, ready for its first write.
@@ -85,6 +92,10 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   Status delete_database(Database& database);
   // Its WAL was opened: begin to follow it.
   void follow_tail(std::shared_ptr<Database> database) { poller_->touch(std::move(database)); }
+  // The same where the front end knows of every commit and tells of it.
+  std::shared_ptr<CommitSignal> commit_signal(std::shared_ptr<Database> database) {
+    return poller_->signal(std::move(database));
+  }
 
   // A mount of this node's databases is about to be put where applications find it.
   Status mounting(uint64_t device) {
@@ -109,6 +120,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   void run_on_loop(std::function<void()> job);
   Status start_database(Database& database);
   void observe();
+  void tell_role();
   void retry_fenced();
   void capture_unseen_ends();
   void retention();
@@ -117,11 +129,11 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   void answer_local(Stream* client, const std::string& line);
   Status may_import(const std::string& name);
   void start_export(Stream* client, std::shared_ptr<Database> database);
-  std::string addr();
 
   // DatabaseObserver
   void committed(const std::string& name, CapturedBatch batch) override;
   void changed(const std::string& name) override;
+  void moved(const std::string& name) override;
   Status file_resized(const std::string& file_name) override;
   void file_created(const std::string& file_name) override;
   void file_removed(const std::string& file_name) override;
@@ -144,6 +156,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<TailPoller> poller_;
   std::thread loop_thread_;
+  std::string address_;  // from create() on
   std::atomic<bool> stopping_{false};
   std::atomic<bool> serving_{false};
   std::atomic<FrontEnd*> front_end_{nullptr};

@@ -2,11 +2,23 @@
 
 #include <sstream>
 
+#include "env/process.h"
+
 namespace litefs {
 namespace {
 constexpr size_t kNodeFileBytesMax = 4096;
 // Of parse()'s 18 digits: a node that was told of more could not start again. One is left for each start.
 constexpr uint64_t kEpochMax = 99'999'999'999'999'999;
+
+// "another litefs (pid 42)"; without the number where it cannot be read.
+std::string holder_of(File& lock) {
+  uint8_t text[16];
+  Result<size_t> n = lock.read_at(0, text);
+  std::string pid(text, text + (n.ok() ? n.value() : 0));
+  const size_t digits = pid.find_first_not_of("0123456789");
+  if (digits == 0 || digits == std::string::npos) return "another litefs";
+  return "another litefs (pid " + pid.substr(0, digits) + ")";
+}
 }  // namespace
 
 Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::string& data_dir, Random& random) {
@@ -16,8 +28,12 @@ Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::s
   Status locked = node->lock_->try_lock(0, 1, LockKind::kExclusive);
   if (!locked.ok()) {
     if (locked.error().code() != ErrorCode::kBusy) return locked.error();
-    return Error(ErrorCode::kBusy, "another litefs runs on the data directory " + data_dir);
+    return Error(ErrorCode::kBusy, holder_of(*node->lock_) + " runs on the data directory " + data_dir);
   }
+  // Only for others to show. On a full disk it may have to do without.
+  const std::string pid = std::to_string(process_id()) + "\n";
+  Status noted = node->lock_->truncate(0);
+  if (noted.ok()) static_cast<void>(node->lock_->write_at(0, as_bytes(pid)).ok());
   MutexLock lock(node->mutex_);
   if (TRY(files.exists(node->path_))) {
     Bytes text = TRY(files.read_all(node->path_, kNodeFileBytesMax));

@@ -1,5 +1,6 @@
 // DATA/lock and DATA/node: that one process runs the node, and who the node is.
 //
+// DATA/lock is locked (OFD) by the process that runs the node, whose id it holds as decimal text and a line end.
 // DATA/node is text, one "key value" a line, replaced atomically: "litefs-node 1", node, cluster (16 hex digits;
 // cluster 0: it has joined none yet) and epoch (decimal: the highest seen or promised). Thread rule: any thread.
 #pragma once
@@ -16,7 +17,7 @@ namespace litefs {
 
 class NodeFile {
  public:
-  // Makes the directory, takes its lock (kBusy: another litefs runs on it), reads or makes the identity.
+  // Makes the directory, takes its lock (kBusy: another litefs runs on it, and which), reads or makes the identity.
   static Result<std::unique_ptr<NodeFile>> open(FileSystem& files, const std::string& data_dir, Random& random);
 
   NodeId node();

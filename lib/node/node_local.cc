@@ -52,6 +52,9 @@ void Node::answer_local(Stream* client, const std::string& line) {
 
 Status Node::may_import(const std::string& name) {
   TRY(check_database_name(name));
+  if (options_.fuse_dir.empty()) {
+    return Error(ErrorCode::kUnsupported, "this node has no mount to import through; it runs in an application");
+  }
   if (!is_primary()) {
     std::string host = primary_host_name();
     return Error(ErrorCode::kReadOnly, "this node is a replica; import on the primary, " +

@@ -295,17 +295,18 @@ class Reader {
   }
 
   Status finish() {
-    if (options_.fuse_dir.empty()) {
+    if (options_.fuse_dir.empty() && context_.needs_mount) {
       return at(line_of("fuse"), "fuse.dir", "is missing; it names the directory to mount on");
     }
     if (options_.data_dir.empty()) {
       return at(line_of("data"), "data.dir", "is missing; it names the directory that keeps the data");
     }
-    if (is_inside(options_.data_dir, options_.fuse_dir)) {
+    const bool mounts = !options_.fuse_dir.empty();
+    if (mounts && is_inside(options_.data_dir, options_.fuse_dir)) {
       return at(line_of("data.dir"), "data.dir",
                 options_.data_dir + " lies in fuse.dir, " + options_.fuse_dir + ", and the mount would hide it");
     }
-    if (is_inside(options_.fuse_dir, options_.data_dir)) {
+    if (mounts && is_inside(options_.fuse_dir, options_.data_dir)) {
       return at(line_of("fuse.dir"), "fuse.dir",
                 options_.fuse_dir + " lies in data.dir, " + options_.data_dir + "; it must be a directory apart");
     }

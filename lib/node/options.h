@@ -32,7 +32,7 @@ struct ExecCommand {
 };
 
 struct Options {
-  std::string fuse_dir;  // absolute, as data_dir; neither lies in the other
+  std::string fuse_dir;  // absolute, as data_dir; neither lies in the other. Empty: no mount
   bool fuse_allow_other = false;
   ReplicaOpen fuse_replica_open = ReplicaOpen::kAuto;
 
@@ -60,6 +60,7 @@ struct OptionsContext {
   VariableLookup variable;        // empty: variables are not replaced
   std::string hostname;           // this machine's; also ${HOSTNAME} where that is not set
   std::string working_directory;  // what relative paths are relative to; absolute
+  bool needs_mount = true;        // else fuse.dir may be missing
 };
 
 // The error's message is "FILE:LINE: KEY: what is wrong, what is allowed", without LINE where a key is missing.

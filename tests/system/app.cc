@@ -31,6 +31,7 @@
 #include <memory>
 #include <vector>
 
+#include "system/content.h"
 #include "system/sql.h"
 #include "system/workload.h"
 
@@ -38,43 +39,13 @@ namespace litefs::test {
 
 namespace {
 
-std::string one_line(std::string text) {
-  for (char& c : text) {
-    if (c == '\n') c = ' ';
-  }
-  return text;
-}
-
-void run_line(Sql& db, const std::string& line) {
-  const char* at = line.c_str();
-  while (*at) {
-    sqlite3_stmt* raw = nullptr;
-    const char* tail = nullptr;
-    if (sqlite3_prepare_v2(db.handle(), at, -1, &raw, &tail) != SQLITE_OK) {
-      throw SqlError(sqlite3_extended_errcode(db.handle()), sqlite3_errmsg(db.handle()));
-    }
-    sqlite3_finalize(raw);
-    if (raw) {
-      Statement statement(db, std::string(at, tail));
-      while (statement.step()) {
-        std::cout << "row ";
-        for (int i = 0; i < statement.columns(); i++) {
-          std::cout << (i ? "|" : "") << one_line(statement.literal(i));
-        }
-        std::cout << "\n";
-      }
-    }
-    at = tail;
-  }
-}
-
 int serve_sql(const std::string& path) {
   std::unique_ptr<Sql> db;
   std::string line;
   while (std::getline(std::cin, line)) {
     try {
       if (!db) db = std::make_unique<Sql>(path);
-      run_line(*db, line);
+      run_script(*db, line, std::cout);
       std::cout << "ok" << std::endl;
     } catch (const SqlError& error) {
       std::cout << "error " << error.code() << " " << one_line(error.what()) << std::endl;
@@ -100,42 +71,6 @@ int insist(const std::string& path, const std::string& committed_path) {
     }
   }
   return 0;
-}
-
-int dump(const std::string& path, const std::string& out_path) {
-  Sql db(path, SQLITE_OPEN_READWRITE);
-  std::ofstream out(out_path, std::ios::binary | std::ios::trunc);
-  db.exec("BEGIN");
-  std::vector<std::string> tables;
-  Statement schema(db, "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name");
-  while (schema.step()) {
-    out << schema.literal(0) << " " << schema.literal(1) << " " << schema.literal(2) << "\n";
-    if (schema.literal(0) == "table") tables.push_back(schema.literal(1));
-  }
-  for (const std::string& table : tables) {
-    Statement rows(db, "SELECT * FROM \"" + table + "\" ORDER BY 1, 2");
-    while (rows.step()) {
-      out << table;
-      for (int i = 0; i < rows.columns(); i++) out << "|" << rows.literal(i);
-      out << "\n";
-    }
-  }
-  return out.flush() ? 0 : 3;
-}
-
-// sqlite3_serialize reads the pages through the pager: WAL frames and database file, as one
-// snapshot.
-int pages(const std::string& path, const std::string& out_path) {
-  Sql db(path, SQLITE_OPEN_READWRITE);
-  db.exec("BEGIN");
-  db.integer("SELECT count(*) FROM sqlite_schema");
-  sqlite3_int64 size = 0;
-  unsigned char* bytes = sqlite3_serialize(db.handle(), "main", &size, 0);
-  if (!bytes) throw SqlError(SQLITE_IOERR, "cannot read the pages of " + path);
-  std::ofstream out(out_path, std::ios::binary | std::ios::trunc);
-  out.write(reinterpret_cast<const char*>(bytes), size);
-  sqlite3_free(bytes);
-  return out.flush() ? 0 : 3;
 }
 
 int cat(const std::string& path) {
@@ -205,8 +140,8 @@ int run(const std::vector<std::string>& words) {
   if (verb == "check" && words.size() == 2) return check(words[1]);
   if (verb == "sql" && words.size() == 2) return serve_sql(words[1]);
   if (verb == "insist" && words.size() == 3) return insist(words[1], words[2]);
-  if (verb == "dump" && words.size() == 3) return dump(words[1], words[2]);
-  if (verb == "pages" && words.size() == 3) return pages(words[1], words[2]);
+  if (verb == "dump" && words.size() == 3) return dump_rows(words[1], words[2]) ? 0 : 3;
+  if (verb == "pages" && words.size() == 3) return dump_pages(words[1], words[2]) ? 0 : 3;
   if (verb == "cat" && words.size() == 2) return cat(words[1]);
   if (verb == "list" && words.size() == 2) return list(words[1]);
   if (verb == "remove" && words.size() == 2) return remove(words[1]);

@@ -3,15 +3,30 @@
  *
  * It is C89 and C++, and includes nothing.
  *
+ * A program opens a node (litefs_open), registers the SQLite VFS "litefs" for it (sqlite3_litefs_register), and opens
+ * databases as "file:NAME?vfs=litefs". On the primary they are read and written, on a replica they are read. When all
+ * connections are closed it closes the node (litefs_close).
+ *
  * CAVEATS
  *
  * - The interface is young: until version 1.0 a new minor version may change it. The shared library's name
  *   carries the minor version until then, so that a program never runs with a library it was not built for.
  * - What is not declared here is not exported by the shared library, and is nobody's to use.
+ * - The files below DATA/db are the node's while it is open. This process must not open or close them but through the
+ *   VFS: closing any descriptor of a file drops all locks that SQLite has on it in the process (fcntl(2)). Another
+ *   process may open them with a plain SQLite, read-only.
+ * - After fork() the child can use neither the node nor connections that were opened before: every call answers
+ *   LITEFS_FORKED, every use of a connection an error. It must not open a node on the same data directory while the
+ *   parent has it.
  *
  * CONVENTIONS
  *
- * - Functions are named litefs_verb_noun or litefs_noun, types litefs_noun, constants LITEFS_NOUN.
+ * - Functions are named litefs_verb_noun or litefs_noun, types litefs_noun, constants LITEFS_NOUN. Those that belong to
+ *   SQLite's interface begin with sqlite3_litefs, and answer SQLite's result codes.
+ * - Functions answer LITEFS_OK or one of the other results, where nothing else is said; litefs_message then has a
+ *   sentence about it. What an error leaves in output arguments is said at each function; else they are as before.
+ * - A structure that may grow begins with its size in bytes, which its owner sets: the caller for what he hands in
+ *   (LITEFS_OPTIONS_INIT), the library for what it hands out. Members beyond that size are not there.
  * - No function lets a C++ exception out. Each says from which threads it may be called.
  * - Text is UTF-8 and ends with a zero byte. Who frees it is said at each function.
  *
@@ -32,13 +47,18 @@
 
 #if defined(__GNUC__)
 #define LITEFS_API __attribute__((visibility("default")))
+#define LITEFS_EXTENSION __extension__
 #else
 #define LITEFS_API
+#define LITEFS_EXTENSION
 #endif
 
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+LITEFS_EXTENSION typedef unsigned long long litefs_uint64;
+LITEFS_EXTENSION typedef long long litefs_int64;
 
 /** @brief The version of the library that is running.
  *
@@ -48,6 +68,292 @@ extern "C" {
  * Errors: none. Threads: any, at any time.
  */
 LITEFS_API const char *litefs_version(void);
+
+/** @name Results. */
+/**@{*/
+#define LITEFS_OK 0
+#define LITEFS_IO 1           /**< the operating system refused; the message has its reason */
+#define LITEFS_CORRUPT 2      /**< bytes from a disk or a peer do not mean what they must */
+#define LITEFS_NOT_FOUND 3    /**< the named thing does not exist */
+#define LITEFS_EXISTS 4       /**< the named thing exists already */
+#define LITEFS_INVALID 5      /**< an argument is wrong */
+#define LITEFS_BUSY 6         /**< somebody else holds what is needed; trying later may help */
+#define LITEFS_NO_SPACE 7     /**< a disk or a configured limit is full */
+#define LITEFS_READONLY 8     /**< this node does not take writes now */
+#define LITEFS_UNSUPPORTED 9  /**< known, and not done here */
+#define LITEFS_UNAVAILABLE 10 /**< a peer, a service or a feature of the kernel is missing */
+#define LITEFS_DIVERGED 11    /**< two histories disagree */
+#define LITEFS_TIMED_OUT 12   /**< the deadline has passed */
+#define LITEFS_CANCELLED 13   /**< the node is being closed */
+#define LITEFS_NO_MEMORY 14   /**< no memory */
+#define LITEFS_FORKED 15      /**< the process is a fork of the one that opened the node */
+#define LITEFS_INTERNAL 16    /**< a fault of the library */
+/**@}*/
+
+/** @brief What a result is, in a few words.
+ *
+ * @return lives as long as the process, not to be freed; "unknown result" for other numbers.
+ * Errors: none. Threads: any, at any time.
+ */
+LITEFS_API const char *litefs_result_text(int result);
+
+/** @brief A node: the databases of one data directory, in one role, replicating. */
+typedef struct litefs_node litefs_node;
+
+/** @name Levels of log lines. */
+/**@{*/
+#define LITEFS_LOG_DEBUG 1
+#define LITEFS_LOG_INFO 2
+#define LITEFS_LOG_WARNING 3
+#define LITEFS_LOG_ERROR 4
+/**@}*/
+
+/** @brief Takes a log line: a message and key=value pairs, without a line end.
+ *
+ * It may be called by any thread, by several at once, from before litefs_open returns until litefs_close has. The line
+ * is not the callee's after it returns. It must call nothing of this library or of SQLite.
+ */
+typedef void (*litefs_log_function)(void *context, int level, const char *line);
+
+/** @brief How a node is to be opened.
+ *
+ * Begin with LITEFS_OPTIONS_INIT. A member that is 0 has its default.
+ */
+typedef struct litefs_options {
+  /** sizeof(litefs_options) */
+  unsigned size;
+  /** A configuration file (litefs.yml), as the program `litefs` has it. What concerns a mount, `exec` and the log's
+   * format has no effect here. With it the members from data_dir to retention_bytes must be 0. */
+  const char *config_path;
+  /** The data directory, made where it is missing. Its file system must be a local one. Required. */
+  const char *data_dir;
+  /** Where other nodes reach this one: "HOST:PORT", or ":PORT" for all addresses. Port 0 is any free one
+   * (litefs_address tells). Default ":20202". */
+  const char *listen;
+  /** What other nodes call this one. Default: the machine's name. */
+  const char *hostname;
+  /** "http://HOST:PORT", where the primary listens. Required on a replica. */
+  const char *primary_url;
+  /** Not 0: this node is the primary. Exactly one node of a cluster may be (the static lease). */
+  int candidate;
+  /** How long transactions stay in the log for replicas that are away. Default 24 hours. */
+  litefs_uint64 retention_ms;
+  /** And how many bytes of them at most, for each database. Default 1 GiB. */
+  litefs_uint64 retention_bytes;
+  /** Takes log lines of at least log_level. Default: no log. */
+  litefs_log_function log;
+  void *log_context;
+  /** LITEFS_LOG_…; default LITEFS_LOG_INFO, or what the configuration file says. */
+  int log_level;
+} litefs_options;
+
+/** @brief The value to begin with. */
+#define LITEFS_OPTIONS_INIT \
+  { (unsigned)sizeof(litefs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/** @brief Opens a node, recovers its databases, and begins to replicate.
+ *
+ * It starts threads, which have all signals blocked. It returns as soon as the node runs: a replica may not have
+ * reached its primary yet.
+ *
+ * @param[in] options  copied.
+ * @param[out] node  the node. After an error, too (but LITEFS_NO_MEMORY, where it is NULL), for litefs_message and
+ * litefs_close, which must be called, and for nothing else.
+ * Errors: LITEFS_INVALID (options), LITEFS_NOT_FOUND (no such configuration file), LITEFS_BUSY (another process runs a
+ * node on the data directory, and the message names it; or the port is in use), LITEFS_NO_SPACE, LITEFS_READONLY,
+ * LITEFS_CORRUPT, LITEFS_UNAVAILABLE, LITEFS_IO. A database that cannot be opened is no error: litefs_list_databases
+ * shows it.
+ * Threads: any.
+ */
+LITEFS_API int litefs_open(const litefs_options *options, litefs_node **node);
+
+/** @brief Captures what has been committed, tells the peers, ends the threads, and frees the handle.
+ *
+ * Unregisters the VFS where it is registered for this node.
+ *
+ * @param node  NULL is allowed, and has no effect.
+ * Errors: LITEFS_BUSY: SQLite connections are open by the VFS, or this is a callback; the node goes on as before.
+ * LITEFS_FORKED. After LITEFS_OK the handle is invalid.
+ * Threads: any, while no other call with this handle is under way.
+ */
+LITEFS_API int litefs_close(litefs_node *node);
+
+/** @brief A sentence about the last call with this handle that failed.
+ *
+ * @return for the calling thread, until it calls this again; empty where nothing has failed. Not to be freed.
+ * Errors: none. Threads: any. Where several threads use one handle it may be another thread's failure.
+ */
+LITEFS_API const char *litefs_message(litefs_node *node);
+
+/** @brief Frees what the library has handed out to be freed. NULL has no effect.
+ *
+ * Errors: none. Threads: any, at any time.
+ */
+LITEFS_API void litefs_free(void *memory);
+
+/** @name Roles. */
+/**@{*/
+#define LITEFS_ROLE_STARTING 0 /**< neither yet */
+#define LITEFS_ROLE_PRIMARY 1  /**< takes writes */
+#define LITEFS_ROLE_REPLICA 2  /**< follows a primary */
+/**@}*/
+
+/** @brief The node's role now.
+ *
+ * @param[out] role  LITEFS_ROLE_…
+ * Errors: LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_role(litefs_node *node, int *role);
+
+/** @brief The primary's host name as this node knows it.
+ *
+ * @param[out] host_name  to be freed with litefs_free. Empty on the primary itself, and where it is not known: before
+ * the first connection to it.
+ * Errors: LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_primary(litefs_node *node, char **host_name);
+
+/** @brief Where other nodes reach this one, with the port that it has got.
+ *
+ * @param[out] address  "HOST:PORT"; to be freed with litefs_free.
+ * Errors: LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_address(litefs_node *node, char **address);
+
+/** @brief How far a database has come.
+ *
+ * Positions are ordered by epoch, then TXID. Equal positions of two nodes mean equal databases.
+ */
+typedef struct litefs_position {
+  litefs_uint64 epoch;    /**< the term of the primary that wrote the last transaction */
+  litefs_uint64 txid;     /**< counts transactions, from 1; 0: there has been none */
+  litefs_uint64 checksum; /**< over all pages */
+} litefs_position;
+
+/** @brief A database, as it is listed. */
+typedef struct litefs_database {
+  unsigned size;            /**< of what the library filled in */
+  const char *name;         /**< relative to DATA/db */
+  const char *state;        /**< "ready", or "opening", "fenced", "loading", "stopped" */
+  const char *detail;       /**< why, where it is not ready; else empty */
+  litefs_position position; /**< captured (on a primary what was committed a moment ago may be missing), or applied */
+  unsigned page_size;       /**< in bytes */
+  litefs_uint64 size_bytes; /**< of the database itself */
+  litefs_int64 lag_ms;      /**< behind the primary; -1: not known */
+} litefs_database;
+
+/** @brief Takes one database of a list. What `database` leads to lives until it returns.
+ *
+ * @return 0 to go on, anything else to end the list.
+ */
+typedef int (*litefs_database_function)(void *context, const litefs_database *database);
+
+/** @brief Lists the node's databases, by name.
+ *
+ * A database is listed when it has a page, is being loaded, or is stopped.
+ *
+ * @param each  called for each of them on the calling thread; may call any function but litefs_close.
+ * Errors: LITEFS_INVALID (each is NULL), LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_list_databases(litefs_node *node, litefs_database_function each, void *context);
+
+/** @brief The position of a database.
+ *
+ * On a primary it first captures what has been committed: who asks after his own commit gets at least that.
+ *
+ * @param database  its name.
+ * Errors: LITEFS_NOT_FOUND; LITEFS_IO and others where the database is stopped or cannot be captured; LITEFS_FORKED.
+ * Threads: any. It may do as much disk I/O as there is to be captured.
+ */
+LITEFS_API int litefs_get_position(litefs_node *node, const char *database, litefs_position *position);
+
+/** @brief Sleeps until a database has reached a position.
+ *
+ * @param database  its name. It need not exist yet.
+ * @param position  what to wait for. With epoch 0 the TXID alone counts; with checksum 0 it is not compared.
+ * @param timeout_ms  how long at most; 0 only asks.
+ * Errors: LITEFS_TIMED_OUT; LITEFS_DIVERGED: the database is there, with another checksum; LITEFS_IO: it is stopped;
+ * LITEFS_INVALID, LITEFS_FORKED.
+ * Threads: any. The node must not be closed meanwhile.
+ */
+LITEFS_API int litefs_wait_position(litefs_node *node, const char *database, const litefs_position *position,
+                                    unsigned timeout_ms);
+
+/** @brief How far the node is behind its primary: the most of its databases.
+ *
+ * @param[out] lag_ms  0 on the primary. It grows while the primary is not heard of.
+ * Errors: LITEFS_UNAVAILABLE: not known, as the primary has not been reached yet. LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_lag(litefs_node *node, litefs_int64 *lag_ms);
+
+/** @brief Makes this node the primary.
+ *
+ * Errors: LITEFS_UNSUPPORTED: the node's lease cannot do that (the static one, the only one so far). LITEFS_FORKED.
+ * Threads: any.
+ */
+LITEFS_API int litefs_promote(litefs_node *node);
+
+/** @brief Makes another node the primary in this one's place, without losing a transaction.
+ *
+ * @param host_name  the successor; NULL is the one that has come furthest.
+ * Errors: LITEFS_UNSUPPORTED, as litefs_promote. LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_handoff(litefs_node *node, const char *host_name);
+
+/** @brief Told of the node's role, and of who the primary is, when one of the two changes.
+ *
+ * @param primary  the primary's host name, as litefs_primary has it; lives until this returns.
+ */
+typedef void (*litefs_role_function)(void *context, int role, const char *primary);
+
+/** @brief Sets who is told of roles.
+ *
+ * It is called soon with the role that is now, then for each change. Calls come one at a time, on a thread of the
+ * library; they may call any function but litefs_close. What changes while one is under way is told of once, as it is
+ * then.
+ *
+ * @param told  NULL: nobody. When this returns the one before is not called any more (but for the call from within
+ * which this is called).
+ * Errors: LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_on_role(litefs_node *node, litefs_role_function told, void *context);
+
+/** @brief Told of a database's new position: transactions were captured, or applied.
+ *
+ * @param database  its name; lives until this returns.
+ * @param position  where it is now. Several transactions may have been told of at once.
+ */
+typedef void (*litefs_transaction_function)(void *context, const char *database, const litefs_position *position);
+
+/** @brief Sets who is told of transactions.
+ *
+ * As litefs_on_role, but that it is not called for what was before.
+ * Errors: LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_on_transaction(litefs_node *node, litefs_transaction_function told, void *context);
+
+/** @brief Registers the SQLite VFS "litefs" for a node.
+ *
+ * "file:NAME?vfs=litefs" is then the database DATA/db/NAME (NAME may have slashes; the absolute path works too; nothing
+ * outside of DATA/db does). On the primary SQLITE_OPEN_CREATE makes it. Journal modes are WAL, DELETE, TRUNCATE and
+ * PERSIST; MEMORY and OFF are refused when they are asked for, as their transactions could not be captured. On a
+ * replica a write answers SQLITE_READONLY as soon as its lock is asked for. Why something is refused is said by
+ * sqlite3_log. Temporary and in-memory databases are SQLite's own.
+ *
+ * @param make_default  not 0: connections that name no VFS have this one.
+ * @return an SQLite result: SQLITE_OK; SQLITE_BUSY: the VFS is registered for another node of this process;
+ * SQLITE_MISUSE: the node is not open; SQLITE_ERROR: the process is a fork, or SQLite has no VFS "unix".
+ * Threads: any.
+ */
+LITEFS_API int sqlite3_litefs_register(litefs_node *node, int make_default);
+
+/** @brief Takes the VFS away again.
+ *
+ * @return an SQLite result: SQLITE_OK, also where it is not registered for this node; SQLITE_BUSY: connections are open
+ * by it, and it stays.
+ * Threads: any.
+ */
+LITEFS_API int sqlite3_litefs_unregister(litefs_node *node);
 
 #ifdef __cplusplus
 }

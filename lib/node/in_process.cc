@@ -1,0 +1,133 @@
+#include "node/in_process.h"
+
+#include <filesystem>
+
+namespace litefs {
+namespace {
+
+Error stopped(const DatabaseInfo& info) {
+  return Error(ErrorCode::kIo, "'" + info.name + "' is stopped: " + info.detail);
+}
+
+Error no_database(const std::string& name) {
+  return Error(ErrorCode::kNotFound, "this node has no database '" + name + "'");
+}
+
+}  // namespace
+
+Result<std::unique_ptr<InProcessNode>> InProcessNode::open(const Options& options, const Log& log, Listener& listener) {
+  auto self = std::unique_ptr<InProcessNode>(new InProcessNode(listener));
+  // The node and SQLite must call each file by the same path (late_closing.h).
+  Options resolved = options;
+  resolved.data_dir = TRY(self->make_canonical(options.data_dir));
+  self->root_ = TRY(self->make_canonical(resolved.data_dir + "/db"));
+  if (self->root_ != resolved.data_dir + "/db") {
+    return Error(ErrorCode::kInvalid, resolved.data_dir + "/db is a symbolic link; make the data directory one");
+  }
+  const NodeEnvironment environment{self->late_closing_, *self->clock_, *self->random_, log};
+  self->node_ = TRY(Node::create(environment, resolved));
+  TRY(self->node_->open_databases());
+  self->node_->set_front_end(self.get());
+  TRY(self->node_->serve());
+  return self;
+}
+
+Result<std::string> InProcessNode::make_canonical(const std::string& directory) {
+  TRY(late_closing_.make_directories(directory));
+  std::error_code error;
+  std::string path = std::filesystem::canonical(directory, error).string();
+  if (error) return Error(ErrorCode::kIo, directory + ": " + error.message());
+  return path;
+}
+
+InProcessNode::~InProcessNode() {
+  if (!node_) return;
+  node_->stop();
+  node_->set_front_end(nullptr);
+}
+
+uint64_t InProcessNode::changes() {
+  MutexLock lock(mutex_);
+  return changes_;
+}
+
+bool InProcessNode::wait_change(uint64_t seen, std::chrono::steady_clock::time_point until) {
+  MutexLock lock(mutex_);
+  while (changes_ == seen) {
+    if (!changed_.wait_until(mutex_, until)) return changes_ != seen;
+  }
+  return true;
+}
+
+void InProcessNode::note_change() {
+  MutexLock lock(mutex_);
+  ++changes_;
+  changed_.notify_all();
+}
+
+void InProcessNode::position_moved(const std::string& name) {
+  note_change();
+  listener_.position_moved(name);
+}
+
+Result<std::unique_ptr<LockDoor>> InProcessNode::lock_door(const std::string& name) {
+  return direct_lock_door(late_closing_, root_ + "/" + name);
+}
+
+Result<std::shared_ptr<Database>> InProcessNode::wait_readable(const std::string& name,
+                                                               std::chrono::milliseconds timeout) {
+  const auto until = std::chrono::steady_clock::now() + timeout;
+  for (;;) {
+    const uint64_t seen = changes();
+    std::shared_ptr<Database> database = node_->store().find(name);
+    if (!database) return no_database(name);
+    if (database->attached()) return database;
+    const DatabaseInfo info = database->info();
+    if (info.state == DatabaseState::kStopped) return stopped(info);
+    if (info.size_pages == 0 && info.state == DatabaseState::kReady) return no_database(name);
+    if (!wait_change(seen, until)) {
+      return Error(ErrorCode::kBusy, "'" + name + "' cannot be read yet: it is " + database_state_name(info.state) +
+                                         (info.detail.empty() ? "" : ", " + info.detail));
+    }
+  }
+}
+
+Result<Position> InProcessNode::position(const std::string& name) {
+  std::shared_ptr<Database> database = node_->store().find(name);
+  if (!database) return no_database(name);
+  if (node_->is_primary()) TRY(database->drain(false));
+  const DatabaseInfo info = database->info();
+  if (info.state == DatabaseState::kStopped) return stopped(info);
+  return info.position;
+}
+
+Status InProcessNode::wait_position(const std::string& name, const Position& wanted,
+                                    std::chrono::milliseconds timeout) {
+  const auto until = std::chrono::steady_clock::now() + timeout;
+  // What has been committed before this call is captured by it.
+  std::shared_ptr<Database> here = node_->store().find(name);
+  if (here && node_->is_primary()) TRY(here->drain(false));
+  for (;;) {
+    const uint64_t seen = changes();
+    Position now;
+    if (std::shared_ptr<Database> database = node_->store().find(name)) {
+      const DatabaseInfo info = database->info();
+      if (info.state == DatabaseState::kStopped) return stopped(info);
+      now = info.position;
+    }
+    Position target = wanted;
+    if (target.epoch.value == 0) target.epoch = now.epoch;
+    if (!now.before(target)) {
+      const bool same = now.epoch == target.epoch && now.txid == target.txid;
+      if (!same || wanted.checksum.value == 0 || now.checksum == wanted.checksum) return {};
+      return Error(ErrorCode::kDiverged,
+                   "'" + name + "' is at " + position_text(now) + ", not at " + position_text(wanted));
+    }
+    if (!wait_change(seen, until)) {
+      return Error(ErrorCode::kTimedOut,
+                   "'" + name + "' is at " + position_text(now) + ", not at " + position_text(wanted) + " yet");
+    }
+  }
+}
+
+}  // namespace litefs

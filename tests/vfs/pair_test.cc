@@ -1,0 +1,139 @@
+// Two applications with a node each, which replicate to each other over real sockets.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <sqlite3.h>
+
+#include "test.h"
+#include "vfs/linked_node.h"
+
+namespace litefs::test {
+namespace {
+
+std::string seconds() {
+  const char* given = getenv("LITEFS_TEST_SECONDS");
+  return given ? given : "3";
+}
+
+TEST_CASE("what one application commits the other reads, in every journal mode") {
+  for (const std::string mode : {"WAL", "DELETE", "TRUNCATE", "PERSIST"}) {
+    CAPTURE(mode);
+    TempDir dir;
+    LinkedPair pair(dir.path());
+    pair.primary().sql("w", "db", "PRAGMA journal_mode=" + mode + "; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    pair.replica().wait("db", pair.primary().position("db"));
+    for (int i = 1; i <= 50; ++i) {
+      pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES(randomblob(1000))");
+      pair.replica().wait("db", pair.primary().position("db"));
+      REQUIRE(pair.replica().value("r", "db", "SELECT count(*) FROM t") == std::to_string(i));
+    }
+    CHECK(pair.replica().command("role").at(0) == "2 primary");
+    pair.check_same("db");
+    pair.stop();
+  }
+}
+
+TEST_CASE("a writer on a replica is told at once that it is read-only, and where the primary is") {
+  TempDir dir;
+  LinkedPair pair(dir.path());
+  pair.primary().sql("w", "db", "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  pair.replica().wait("db", pair.primary().position("db"));
+  for (const std::string write :
+       {"INSERT INTO t(v) VALUES(1)", "BEGIN IMMEDIATE", "CREATE TABLE u(a, b)", "VACUUM", "PRAGMA user_version=7"}) {
+    CAPTURE(write);
+    pair.replica().log();
+    CHECK(pair.replica().try_command("sql r db " + write).error == SQLITE_READONLY);
+    CHECK(pair.replica().log().find("the primary is primary (http://" + pair.primary().address()) != std::string::npos);
+  }
+  CHECK(pair.replica().try_command("sql n new.db CREATE TABLE t(id INTEGER PRIMARY KEY, v)").error == SQLITE_READONLY);
+  // A checkpoint is no write of the application's.
+  pair.replica().sql("r", "db", "PRAGMA wal_checkpoint; SELECT * FROM t");
+  pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES(1)");
+  pair.check_same("db");
+  pair.stop();
+}
+
+TEST_CASE("writers and readers in threads of both applications see committed states only") {
+  for (const std::string mode : {"wal", "delete", "truncate", "persist"}) {
+    for (const std::string profile : {"mixed", "exclusive", "rollback", "modes"}) {
+      const bool fits = mode == "wal" ? profile != "rollback" && profile != "modes" : profile == "rollback";
+      if (!fits && !(mode == "delete" && profile == "modes")) continue;
+      CAPTURE(mode);
+      CAPTURE(profile);
+      TempDir dir;
+      LinkedPair pair(dir.path());
+      pair.primary().command("start init db 4096 " + mode);
+      pair.primary().command("join");
+      pair.replica().wait("db", pair.primary().position("db"));
+      const std::string file = dir.file("committed");
+      for (int i = 0; i < 3; ++i) {
+        pair.primary().command("start write db " + std::to_string(i) + " " + std::to_string(i + 7) + " " + seconds() +
+                               " " + profile + " " + file + std::to_string(i));
+      }
+      pair.primary().command("start visit db 3 " + seconds());
+      for (const char* verb : {"read", "visit"})
+        pair.replica().command(std::string("start ") + verb + " db 5 " + seconds());
+      for (LinkedNode* node : {&pair.primary(), &pair.replica()}) {
+        App::Answer joined = node->try_command("join");
+        INFO(joined.message);
+        CHECK(joined.error == 0);
+        for (const std::string& report : joined.rows) MESSAGE(report);
+      }
+      pair.check_same("db");
+      pair.stop();
+    }
+  }
+}
+
+TEST_CASE("a connection that was forked is refused, and the parent's goes on") {
+  TempDir dir;
+  LinkedPair pair(dir.path());
+  pair.primary().sql("w", "db", "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES(1)");
+  const std::vector<std::string> rows = pair.primary().command("fork w");
+  REQUIRE(rows.size() == 1);
+  // SQLITE_IOERR, SQLITE_IOERR, SQLITE_CANTOPEN, LITEFS_FORKED
+  CHECK(rows[0] == "10 10 14 15");
+  pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES(2)");
+  CHECK(pair.primary().value("x", "db", "SELECT count(*) FROM t") == "2");
+  pair.check_same("db");
+  pair.stop();
+}
+
+TEST_CASE("a killed application's last commits are there after its restart") {
+  for (const std::string mode : {"WAL", "DELETE"}) {
+    CAPTURE(mode);
+    TempDir dir;
+    LinkedPair pair(dir.path());
+    pair.primary().sql("w", "db", "PRAGMA journal_mode=" + mode + "; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    for (int round = 0; round < 4; ++round) {
+      for (int i = 0; i < 25; ++i) pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES(randomblob(3000))");
+      if (round % 2 == 0) {
+        pair.primary().kill9();
+        pair.restart_primary();
+      } else {
+        pair.replica().wait("db", pair.primary().position("db"));
+        pair.replica().value("r", "db", "SELECT count(*) FROM t");
+        pair.replica().kill9();
+        pair.restart_replica();
+      }
+      CHECK(pair.primary().value("w", "db", "SELECT count(*) FROM t") == std::to_string(25 * (round + 1)));
+      pair.check_same("db");
+    }
+    pair.stop();
+  }
+}
+
+TEST_CASE("a second process on a data directory is refused, and the first one named") {
+  TempDir dir;
+  LinkedPair pair(dir.path());
+  std::string why;
+  try {
+    LinkedNode second(dir.file("primary"));
+  } catch (const std::runtime_error& error) {
+    why = error.what();
+  }
+  CHECK(why.find("another litefs (pid " + std::to_string(pair.primary().process().pid()) + ")") != std::string::npos);
+  pair.stop();
+}
+
+}  // namespace
+}  // namespace litefs::test

@@ -1,0 +1,39 @@
+// The node that the VFS is registered for: its databases' doors, how many files are open, and which names are its.
+// Thread rule: any thread. It lives until the last file that it opened is closed.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/mutex.h"
+#include "node/c_api.h"
+#include "vfs/database_door.h"
+
+namespace litefs {
+
+class Binding {
+ public:
+  explicit Binding(litefs_node& handle) : handle_(handle), node_(*handle.in_process()) {}
+
+  litefs_node& handle() const { return handle_; }
+  InProcessNode& node() const { return node_; }
+  bool forked() const { return handle_.forked(); }
+
+  // The file of a path, or nothing where it does not lie in DATA/db.
+  std::optional<FileName> file_at(const std::string& path) const;
+  // The path of a database's name, or of an absolute path below DATA/db. kInvalid: it cannot be a database's.
+  Result<std::string> database_path(const std::string& name) const;
+
+  // The one that its open files have, or a new one.
+  std::shared_ptr<DatabaseDoor> door(const std::string& database);
+
+ private:
+  litefs_node& handle_;
+  InProcessNode& node_;
+  Mutex mutex_;
+  std::map<std::string, std::weak_ptr<DatabaseDoor>> doors_ GUARDED_BY(mutex_);
+};
+
+}  // namespace litefs

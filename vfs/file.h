@@ -1,0 +1,39 @@
+// An open file of the VFS "litefs": SQLite's own ("unix"), and the database that must know of what is done to it.
+//
+// Reads, locks, shared memory and mappings go straight to SQLite's own methods. What a forked process does with a file
+// of before is an error. Thread rule: SQLite's: one thread at a time for each file.
+#pragma once
+
+#include <sqlite3.h>
+
+#include <memory>
+#include <optional>
+
+#include "vfs/binding.h"
+
+namespace litefs {
+
+// What SQLite hands to every method. Followed by the real file, of the real VFS's szOsFile bytes.
+struct VfsFile {
+  sqlite3_file base;
+  struct State;
+  State* state;
+
+  sqlite3_file* real() { return reinterpret_cast<sqlite3_file*>(this + 1); }
+};
+
+struct VfsFile::State {
+  std::shared_ptr<Binding> binding;
+  std::shared_ptr<DatabaseDoor> door;
+  FileName name;
+  std::optional<LateClosingFiles::FileId> id{};  // of a database, while it is open
+  bool uses_index = false;                       // it may have -shm open
+  bool index_told = false;                       // and the door knows
+  uint32_t read_locks = 0;                       // of the WAL, held shared: one bit each
+  bool commit_follows = false;                   // -wal: a commit frame's page is written next
+};
+
+// Takes the place of real files' methods; `file->state` is set and owned by the file from here on.
+void begin_shim(VfsFile* file, std::unique_ptr<VfsFile::State> state);
+
+}  // namespace litefs

@@ -1,0 +1,244 @@
+// The SQLite VFS "litefs": a shim over "unix" (litefs/litefs.h: sqlite3_litefs_register).
+//
+// What it is asked to open of a database lies in DATA/db and is opened by "unix", whose file is then behind ours
+// (vfs/file.h); temporary files are "unix"'s alone. There is one registration in a process, as SQLite has one list of
+// VFSs and may hold on to one of them at any time: so it is never freed.
+#include <sqlite3.h>
+
+#include "litefs/litefs.h"
+#include "vfs/answers.h"
+#include "vfs/file.h"
+
+namespace litefs {
+namespace {
+
+struct Registration {
+  sqlite3_vfs vfs{};
+  sqlite3_vfs* real = nullptr;  // set before the first file is opened, then constant
+  Mutex mutex;
+  std::shared_ptr<Binding> binding GUARDED_BY(mutex);  // null: not registered
+
+  std::shared_ptr<Binding> bound() {
+    MutexLock lock(mutex);
+    return binding;
+  }
+};
+
+Registration& registration() {
+  static Registration& one = *new Registration;
+  return one;
+}
+
+sqlite3_vfs* real_vfs() { return registration().real; }
+
+// ---- opening ----
+
+Result<std::unique_ptr<VfsFile::State>> prepare(std::shared_ptr<Binding> binding, const char* path, int flags) {
+  std::optional<FileName> name = binding->file_at(path);
+  const bool is_database = flags & SQLITE_OPEN_MAIN_DB;
+  // SQLite opens other databases' journals as if they were super-journals (pager_delsuper), so the name tells.
+  if (!name || is_database != (name->kind == FileKind::kDatabase)) {
+    return Error(ErrorCode::kInvalid, "it is not a file of this node's");
+  }
+  auto state = std::make_unique<VfsFile::State>();
+  state->door = binding->door(name->database);
+  state->name = *name;
+  state->binding = std::move(binding);
+  if (!is_database) {
+    const bool writes = name->kind == FileKind::kJournal || name->kind == FileKind::kSuperJournal;
+    if (writes && !state->door->is_primary() && (flags & SQLITE_OPEN_READWRITE)) return state->door->read_only();
+    return state;
+  }
+  if (sqlite3_uri_boolean(path, "nolock", 0)) {
+    return Error(ErrorCode::kInvalid, "nolock=1 is not possible: the node and other connections rely on the locks");
+  }
+  const bool exists = TRY(state->binding->node().late_closing().exists(path));
+  TRY(state->door->open(!exists && (flags & SQLITE_OPEN_CREATE)));
+  return state;
+}
+
+int open_real(VfsFile* file, VfsFile::State& state, const char* path, int flags, int* out_flags) {
+  int code = SQLITE_CANTOPEN;
+  auto open = [&] {
+    code = real_vfs()->xOpen(real_vfs(), path, file->real(), flags, out_flags);
+    return code == SQLITE_OK;
+  };
+  if (state.name.kind != FileKind::kDatabase) {
+    open();
+    return code;
+  }
+  auto used = state.binding->node().late_closing().use_database(path, open);
+  if (used.ok()) {
+    state.id = used.value();
+    return code;
+  }
+  if (code == SQLITE_OK) file->real()->pMethods->xClose(file->real());
+  return refuse(SQLITE_CANTOPEN, state.name.text(), used.error().message());
+}
+
+int open_ours(std::shared_ptr<Binding> binding, const char* path, VfsFile* file, int flags, int* out_flags) {
+  auto prepared = prepare(std::move(binding), path, flags);
+  if (!prepared.ok()) return refuse(open_code(prepared.error()), path, prepared.error().message());
+  std::unique_ptr<VfsFile::State> state = std::move(prepared).value();
+  const int code = open_real(file, *state, path, flags, out_flags);
+  if (code != SQLITE_OK) return code;
+  if (state->name.kind == FileKind::kWal) {
+    Status followed = state->door->wal_opened();
+    if (!followed.ok()) {
+      file->real()->pMethods->xClose(file->real());
+      return refuse(open_code(followed.error()), path, followed.error().message());
+    }
+  }
+  begin_shim(file, std::move(state));
+  return SQLITE_OK;
+}
+
+int open_file(sqlite3_vfs*, const char* path, sqlite3_file* f, int flags, int* out_flags) {
+  VfsFile* file = reinterpret_cast<VfsFile*>(f);
+  file->base.pMethods = nullptr;
+  constexpr int kOurs = SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL | SQLITE_OPEN_SUPER_JOURNAL;
+  // Ours is larger, so a file of "unix" alone fits in its place.
+  if (!path || !(flags & kOurs)) return real_vfs()->xOpen(real_vfs(), path, f, flags, out_flags);
+  std::shared_ptr<Binding> binding = registration().bound();
+  if (!binding) return refuse(SQLITE_CANTOPEN, path, "no node is open in this process");
+  if (binding->forked()) {
+    return refuse(SQLITE_CANTOPEN, path, "this process was forked from the one that opened the node");
+  }
+  try {
+    return open_ours(std::move(binding), path, file, flags, out_flags);
+  } catch (const std::exception& error) {
+    return refuse(SQLITE_CANTOPEN, path, error.what());
+  }
+}
+
+// ---- names ----
+
+int delete_ours(Binding& binding, const FileName& name, const char* path, int sync) {
+  int there = 0;
+  int code = real_vfs()->xAccess(real_vfs(), path, SQLITE_ACCESS_EXISTS, &there);
+  if (code != SQLITE_OK || !there) return real_vfs()->xDelete(real_vfs(), path, sync);
+  std::shared_ptr<DatabaseDoor> door = binding.door(name.database);
+  Status asked = door->before_unlink(name);
+  if (!asked.ok()) return refuse(io_code(asked.error(), SQLITE_IOERR_DELETE), name.text(), asked.error().message());
+  code = real_vfs()->xDelete(real_vfs(), path, sync);
+  if (code == SQLITE_OK) door->unlinked(name.kind);
+  return code;
+}
+
+int delete_file(sqlite3_vfs*, const char* path, int sync) {
+  std::shared_ptr<Binding> binding = registration().bound();
+  if (!binding) return real_vfs()->xDelete(real_vfs(), path, sync);
+  try {
+    std::optional<FileName> name = binding->file_at(path);
+    if (!name) return real_vfs()->xDelete(real_vfs(), path, sync);
+    if (binding->forked()) return refuse(SQLITE_IOERR_DELETE, path, "this process was forked");
+    return delete_ours(*binding, *name, path, sync);
+  } catch (const std::exception& error) {
+    return refuse(SQLITE_IOERR_DELETE, path, error.what());
+  }
+}
+
+int full_pathname(sqlite3_vfs*, const char* name, int size, char* out) {
+  std::shared_ptr<Binding> binding = registration().bound();
+  if (!binding) return refuse(SQLITE_CANTOPEN, name, "no node is open in this process");
+  try {
+    Result<std::string> path = binding->database_path(name);
+    if (!path.ok()) return refuse(SQLITE_CANTOPEN, name, path.error().message());
+    if (path.value().size() >= static_cast<size_t>(size)) return refuse(SQLITE_CANTOPEN, name, "its path is too long");
+    sqlite3_snprintf(size, out, "%s", path.value().c_str());
+    return SQLITE_OK;
+  } catch (const std::exception& error) {
+    return refuse(SQLITE_CANTOPEN, name, error.what());
+  }
+}
+
+int access_file(sqlite3_vfs*, const char* path, int flags, int* out) {
+  return real_vfs()->xAccess(real_vfs(), path, flags, out);
+}
+void* dl_open(sqlite3_vfs*, const char* path) { return real_vfs()->xDlOpen(real_vfs(), path); }
+void dl_error(sqlite3_vfs*, int size, char* out) { real_vfs()->xDlError(real_vfs(), size, out); }
+void (*dl_sym(sqlite3_vfs*, void* library, const char* symbol))(void) {
+  return real_vfs()->xDlSym(real_vfs(), library, symbol);
+}
+void dl_close(sqlite3_vfs*, void* library) { real_vfs()->xDlClose(real_vfs(), library); }
+int randomness(sqlite3_vfs*, int size, char* out) { return real_vfs()->xRandomness(real_vfs(), size, out); }
+int sleep_for(sqlite3_vfs*, int us) { return real_vfs()->xSleep(real_vfs(), us); }
+int current_time(sqlite3_vfs*, double* out) { return real_vfs()->xCurrentTime(real_vfs(), out); }
+int current_time_int64(sqlite3_vfs*, sqlite3_int64* out) { return real_vfs()->xCurrentTimeInt64(real_vfs(), out); }
+int last_error(sqlite3_vfs*, int size, char* out) { return real_vfs()->xGetLastError(real_vfs(), size, out); }
+int set_system_call(sqlite3_vfs*, const char* name, sqlite3_syscall_ptr call) {
+  return real_vfs()->xSetSystemCall(real_vfs(), name, call);
+}
+sqlite3_syscall_ptr get_system_call(sqlite3_vfs*, const char* name) {
+  return real_vfs()->xGetSystemCall(real_vfs(), name);
+}
+const char* next_system_call(sqlite3_vfs*, const char* name) { return real_vfs()->xNextSystemCall(real_vfs(), name); }
+
+// ---- registration ----
+
+void fill(sqlite3_vfs& vfs, sqlite3_vfs& real) {
+  vfs.iVersion = 3;
+  vfs.szOsFile = static_cast<int>(sizeof(VfsFile)) + real.szOsFile;
+  vfs.mxPathname = real.mxPathname;
+  vfs.zName = "litefs";
+  vfs.xOpen = open_file;
+  vfs.xDelete = delete_file;
+  vfs.xAccess = access_file;
+  vfs.xFullPathname = full_pathname;
+  vfs.xDlOpen = dl_open;
+  vfs.xDlError = dl_error;
+  vfs.xDlSym = dl_sym;
+  vfs.xDlClose = dl_close;
+  vfs.xRandomness = randomness;
+  vfs.xSleep = sleep_for;
+  vfs.xCurrentTime = current_time;
+  vfs.xGetLastError = last_error;
+  vfs.xCurrentTimeInt64 = current_time_int64;
+  vfs.xSetSystemCall = set_system_call;
+  vfs.xGetSystemCall = get_system_call;
+  vfs.xNextSystemCall = next_system_call;
+}
+
+Status unregister_before_close(litefs_node* node) {
+  if (sqlite3_litefs_unregister(node) == SQLITE_OK) return {};
+  return Error(ErrorCode::kBusy, "SQLite connections are open by the VFS; close them first");
+}
+
+}  // namespace
+}  // namespace litefs
+
+using namespace litefs;
+
+extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
+  if (!node || node->forked()) return node ? SQLITE_ERROR : SQLITE_MISUSE;
+  if (!node->in_process()) return SQLITE_MISUSE;
+  sqlite3_vfs* real = sqlite3_vfs_find("unix");
+  if (!real || real->iVersion < 3) return SQLITE_ERROR;
+  try {
+    Registration& one = registration();
+    MutexLock lock(one.mutex);
+    if (one.binding && &one.binding->handle() != node) return SQLITE_BUSY;
+    if (!one.binding) {
+      one.real = real;
+      if (!one.vfs.zName) fill(one.vfs, *real);
+      one.binding = std::make_shared<Binding>(*node);
+      node->set_before_close([node] { return unregister_before_close(node); });
+    }
+    return sqlite3_vfs_register(&one.vfs, make_default);
+  } catch (const std::bad_alloc&) {
+    return SQLITE_NOMEM;
+  }
+}
+
+extern "C" int sqlite3_litefs_unregister(litefs_node* node) {
+  if (!node) return SQLITE_MISUSE;
+  if (node->forked()) return SQLITE_ERROR;
+  Registration& one = registration();
+  MutexLock lock(one.mutex);
+  if (!one.binding || &one.binding->handle() != node) return SQLITE_OK;
+  // Every open file has it, and whoever is about to open one.
+  if (one.binding.use_count() > 1) return SQLITE_BUSY;
+  sqlite3_vfs_unregister(&one.vfs);
+  one.binding.reset();
+  return SQLITE_OK;
+}
