@@ -83,7 +83,11 @@ void CopiesIn::closed(const std::string& name) {
 }
 
 void CopiesIn::unlinked(const std::string& name) {
-  if (!has(name)) return;
+  {
+    MutexLock lock(mutex_);
+    open_.erase(name);
+    if (!copies_.contains(name)) return;
+  }
   std::shared_ptr<Database> database = node_.store().find(name);
   Status cancelled = database->cancel_copy();
   if (!cancelled.ok()) log_.warning("cannot forget a copy that was deleted").kv("file", name).error(cancelled.error());

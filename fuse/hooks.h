@@ -47,9 +47,10 @@ class MountHooks {
     bool passed_through = false;  // and what is written to it will not be seen
   };
   virtual void opened(const FileName& file, const HowOpened& how) = 0;
-  // The last open file of this name was closed; those that were unlinked under this name count too. The kernel
-  // tells of a close some time after it. Files that are open when the mount stops are never told of.
-  // opened and closed of one name come one after the other, never at the same time.
+  // The last open file of this name was closed; those that were unlinked under this name count too, but
+  // for databases: of a deleted one nothing is told any more. The kernel tells of a close some time after it. Files
+  // that are open when the mount stops are never told of. opened and closed of one name come one after the other, never
+  // at the same time.
   virtual void closed(const FileName& file) = 0;
 
   // Before the bytes reach the real file. Passed-through files' writes are not seen. A -journal's write comes as the

@@ -52,7 +52,7 @@ NodeView NodeTable::look_up(const std::shared_ptr<NameState>& name, const struct
   if (it != nodes_.end()) {
     const FileNode& known = it->second.node;
     if (known.identity != identity || known.is_virtual || known.is_directory != is_directory) {
-      it->second.unlinked = true;
+      lose_name(it->second, *name);
       it = nodes_.end();
     }
   }
@@ -94,12 +94,19 @@ void NodeTable::drop_if_unused(uint64_t id) {
   if (named != names_.end() && named->second.state.expired()) names_.erase(named);
 }
 
-void NodeTable::unlink(const NameState& name) {
+void NodeTable::lose_name(Entry& entry, NameState& name) {
+  entry.unlinked = true;
+  if (!view(entry).is_deleted_database()) return;
+  name.open_files -= std::min(name.open_files, entry.opens);
+  name.closed.notify_all();
+}
+
+void NodeTable::unlink(NameState& name) {
   MutexLock lock(mutex_);
   auto named = names_.find(name.text);
   if (named == names_.end()) return;
   auto it = nodes_.find(named->second.node);
-  if (it != nodes_.end()) it->second.unlinked = true;
+  if (it != nodes_.end()) lose_name(it->second, name);
   named->second.node = 0;
 }
 

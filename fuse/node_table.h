@@ -75,7 +75,7 @@ struct NameState {
   const std::string text;
   const FileName file;
   Mutex mutex;
-  // Over all nodes that have or had this name.
+  // Over all nodes that have or had this name; of databases only the one that has it.
   uint64_t open_files GUARDED_BY(mutex) = 0;
   CondVar closed;  // open_files has become 0
 };
@@ -93,6 +93,11 @@ struct NodeView {
   FileNode node;
   std::shared_ptr<const BackingFile> file;  // null: not open
   bool unlinked = false;                    // the name is gone, or another file's
+
+  // A database that was deleted: what is done with it does not concern the one that has its name now.
+  bool is_deleted_database() const {
+    return unlinked && !node.is_virtual && !node.is_directory && node.name->file.kind == FileKind::kDatabase;
+  }
 };
 
 class NodeTable {
@@ -103,11 +108,11 @@ class NodeTable {
   std::optional<NodeView> find(uint64_t id);
   // The node of the real file or directory that `name` names now; counts one lookup. With name.mutex
   // held.
-  NodeView look_up(const std::shared_ptr<NameState>& name, const struct stat& info);
+  NodeView look_up(const std::shared_ptr<NameState>& name, const struct stat& info) REQUIRES(name->mutex);
   NodeView look_up_virtual(const std::string& name);
   void forget(uint64_t id, uint64_t lookups);
   // The name's node, if there is one, has lost its name. With name.mutex held.
-  void unlink(const NameState& name);
+  void unlink(NameState& name) REQUIRES(name.mutex);
   // The node of `from` has the name `to` now. With from's mutex held.
   void rename(const NameState& from, const std::shared_ptr<NameState>& to);
   // 0: the kernel knows no node of this name.
@@ -139,6 +144,7 @@ class NodeTable {
   NodeView view(const Entry& entry) REQUIRES(mutex_);
   Entry& add(FileNode node) REQUIRES(mutex_);
   void drop_if_unused(uint64_t id) REQUIRES(mutex_);
+  void lose_name(Entry& entry, NameState& name) REQUIRES(mutex_, name.mutex);
   void sweep_names() REQUIRES(mutex_);
 
   Mutex mutex_;

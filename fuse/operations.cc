@@ -217,7 +217,10 @@ int Operations::change_attributes(const NodeView& view, const struct stat& wante
   }
   if ((which & FUSE_SET_ATTR_SIZE) && view.node.is_directory) return EISDIR;
   if (which & FUSE_SET_ATTR_SIZE) {
-    Status allowed = parts_.hooks.before_resize(view.node.name->file, static_cast<uint64_t>(wanted.st_size));
+    Status allowed;
+    if (!view.is_deleted_database()) {
+      allowed = parts_.hooks.before_resize(view.node.name->file, static_cast<uint64_t>(wanted.st_size));
+    }
     if (!allowed) return errno_of(allowed.error());
     if (ftruncate(fd, wanted.st_size) != 0) return errno;
   }

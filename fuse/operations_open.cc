@@ -238,8 +238,10 @@ int Operations::open_locked(NameState& name, NodeView view, bool write, OpenRepl
   }
   std::optional<bool> keep_cache = parts_.nodes.add_open(view.node.id, view.file);
   if (!keep_cache) return ESTALE;
-  ++name.open_files;
-  parts_.hooks.opened(name.file, {.write = write, .passed_through = view.file->mode() == IoMode::kPassthrough});
+  if (!view.is_deleted_database()) {
+    ++name.open_files;
+    parts_.hooks.opened(name.file, {.write = write, .passed_through = view.file->mode() == IoMode::kPassthrough});
+  }
   fill_open_reply(*view.file, *keep_cache, reply);
   return 0;
 }
@@ -277,8 +279,10 @@ void Operations::close_one(uint64_t id) {
   if (!view || view->node.is_virtual) return;
   NameState& name = *view->node.name;
   MutexLock lock(name.mutex);
+  view = parts_.nodes.find(id);  // it may have been unlinked until now
+  if (!view) return;
   view->file = nullptr;  // so that it is closed before the hooks hear of it
-  if (parts_.nodes.remove_open(id) && --name.open_files == 0) {
+  if (parts_.nodes.remove_open(id) && !view->is_deleted_database() && --name.open_files == 0) {
     parts_.hooks.closed(name.file);
     name.closed.notify_all();
   }
@@ -319,8 +323,8 @@ void Operations::write(Request request, uint64_t id, ByteView data, off_t offset
   }
   const FileName& file = view->node.name->file;
   // A journal that is unlinked is nobody's any more, and the name's next one tells of the database.
-  const bool void_journal = view->unlinked && file.kind == FileKind::kJournal;
-  Status allowed = void_journal ? Status() : parts_.hooks.before_write(file, static_cast<uint64_t>(offset), data);
+  const bool is_void = view->is_deleted_database() || (view->unlinked && file.kind == FileKind::kJournal);
+  Status allowed = is_void ? Status() : parts_.hooks.before_write(file, static_cast<uint64_t>(offset), data);
   if (!allowed) {
     fuse_reply_err(request, errno_of(allowed.error()));
     return;
@@ -347,7 +351,8 @@ void Operations::fsync(Request request, uint64_t id, bool data_only) {
     return;
   }
   const FileName& file = view->node.name->file;
-  Status allowed = parts_.hooks.before_sync(file);
+  const bool is_void = view->is_deleted_database();
+  Status allowed = is_void ? Status() : parts_.hooks.before_sync(file);
   if (!allowed) {
     fuse_reply_err(request, errno_of(allowed.error()));
     return;
@@ -356,7 +361,7 @@ void Operations::fsync(Request request, uint64_t id, bool data_only) {
   int error = (data_only ? fdatasync(fd) : ::fsync(fd)) == 0 ? 0 : errno;
   Status synced;
   if (error) synced = errno_error(error, "syncing " + view->node.name->text);
-  parts_.hooks.after_sync(file, synced);
+  if (!is_void) parts_.hooks.after_sync(file, synced);
   fuse_reply_err(request, error);
 }
 

@@ -36,13 +36,15 @@ void ServingThreads::grow() {
   // Those that have left are joined here, so that the list stays as long as the threads are many.
   threads_.remove_if([](QuietThread& thread) { return thread.join_until(Deadline()); });
   ++running_;
+  ++begun_;
   grown_ = std::chrono::steady_clock::now();
   threads_.emplace_back("litefs-fuse", [this] { serve(); });
 }
 
 // False: this thread is to leave.
-bool ServingThreads::go_idle() {
+bool ServingThreads::go_idle(bool first) {
   MutexLock lock(mutex_);
+  if (first) --begun_;
   bool spare = idle_ >= kServingThreadsAtRest && std::chrono::steady_clock::now() - grown_ > kLinger;
   if (!draining_ && !spare) {
     ++idle_;
@@ -56,7 +58,7 @@ bool ServingThreads::go_idle() {
 void ServingThreads::go_busy(bool blocking) {
   MutexLock lock(mutex_);
   --idle_;
-  if (!blocking || idle_ > 0 || draining_) return;
+  if (!blocking || idle_ + begun_ > 0 || draining_) return;
   if (running_ < kServingThreadsMax) {
     grow();
   } else if (!full_logged_) {
@@ -69,7 +71,7 @@ void ServingThreads::serve() {
   // Not zeroed: only the pages that requests really fill are ever touched.
   auto memory = std::make_unique_for_overwrite<uint8_t[]>(Device::kRequestBytesMax);
   MutableByteView buffer(memory.get(), Device::kRequestBytesMax);
-  while (go_idle()) {
+  for (bool first = true; go_idle(first); first = false) {
     ssize_t size = device_.read(buffer);
     uint32_t opcode = 0;
     if (size >= static_cast<ssize_t>(sizeof(fuse_in_header))) {

@@ -40,7 +40,7 @@ class ServingThreads {
   static constexpr std::chrono::milliseconds kLinger{1000};
 
   void serve();
-  bool go_idle() EXCLUDES(mutex_);
+  bool go_idle(bool first) EXCLUDES(mutex_);
   void go_busy(bool blocking) EXCLUDES(mutex_);
   void grow() REQUIRES(mutex_);
 
@@ -52,6 +52,7 @@ class ServingThreads {
   std::list<QuietThread> threads_ GUARDED_BY(mutex_);
   size_t running_ GUARDED_BY(mutex_) = 0;  // threads that have not left
   size_t idle_ GUARDED_BY(mutex_) = 0;     // of them, those waiting for a request
+  size_t begun_ GUARDED_BY(mutex_) = 0;    // and those that have not come so far yet
   Deadline grown_ GUARDED_BY(mutex_);
   bool draining_ GUARDED_BY(mutex_) = false;
   bool full_logged_ GUARDED_BY(mutex_) = false;

@@ -332,7 +332,8 @@ Status ReplicaRole::snapshot_piece(const std::string& name, ByteView bytes) {
 Status ReplicaRole::snapshot_end(const std::string& name, const Position& consistent_at) {
   Lane* lane = TRY(this->lane(name));
   if (*lane->broken) return {};
-  run(*lane, {.brings_data = true}, [consistent_at](Database& database) { return database.end_load(consistent_at); });
+  run(*lane, {.through = consistent_at.txid, .brings_data = true},
+      [consistent_at](Database& database) { return database.end_load(consistent_at); });
   return {};
 }
 

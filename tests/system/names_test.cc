@@ -103,6 +103,46 @@ TEST_CASE("a transaction over two databases by a path of the applications' own i
   cluster.check_same("dir/b.db");
 }
 
+TEST_CASE("who still has a deleted database open is in nobody's way") {
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  cluster.start_replica(1);
+  const std::string made = cluster.scratch("made.db"), a = cluster.node(0).path("a.db");
+  run("sqlite3 " + made + " \"CREATE TABLE t(x, y); INSERT INTO t(x) VALUES('copied')\"");
+  for (const std::string mode : {"delete", "wal"}) {
+    CAPTURE(mode);
+    App before = cluster.open(0, "a.db");
+    before.sql("PRAGMA journal_mode=" + mode);
+    before.sql("CREATE TABLE t(x, y); INSERT INTO t(x) VALUES('old')");
+    run("rm " + a);
+    run("cp " + made + " " + a);
+    App after = cluster.open(0, "a.db");
+    CHECK(after.value("SELECT x FROM t") == "copied");
+    CHECK(before.value("SELECT x FROM t") == "old");
+    after.sql("INSERT INTO t(x) VALUES('new')");
+    CHECK(after.value("SELECT group_concat(x) FROM t") == "copied,new");
+    after.close();
+    cluster.check_same("a.db");
+    run("mv " + a + " " + a + "2");
+    run("rm " + a + "2");
+    before.process().signal(SIGKILL);
+    before.process().join(kSoon);
+  }
+}
+
+TEST_CASE("a copy is whole although its deleted predecessor is closed meanwhile") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  const std::string made = cluster.scratch("made.db"), a = cluster.node(0).path("a.db");
+  run("sqlite3 " + made + " \"CREATE TABLE t(x); INSERT INTO t VALUES(zeroblob(100000))\"");
+  for (int i = 0; i < 50; i++) {
+    CAPTURE(i);
+    // The kernel tells of the close at some moment of the copying.
+    run("exec 3<" + (i == 0 ? made : a) + "; rm -f " + a + "; exec 3<&-; cp " + made + " " + a + " && cmp " + made +
+        " " + a);
+  }
+}
+
 TEST_CASE("no database is made under a name with a line end, and one that begins alike is untouched") {
   Cluster cluster(cluster_options(1));
   cluster.start_primary();

@@ -251,3 +251,25 @@ TEST_CASE("a replica joins while an application in DELETE mode spills large tran
   CHECK(cluster.open(1, "db").value("SELECT v FROM t WHERE id = 1") == "the last");
   CHECK_FALSE(cluster.log_contains(0, "sending a database failed"));
 }
+
+TEST_CASE("a replica that joined by a copy is not behind") {
+  Cluster cluster(cluster_options(2));
+  cluster.start_primary();
+  App app = cluster.open(0, "db");
+  app.sql("PRAGMA journal_mode=wal; CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES(1, 0)");
+  // So that the log is longer than the database.
+  std::string updates;
+  for (int i = 0; i < 100; i++) updates += "UPDATE t SET v = v + 1;";
+  for (int i = 0; i < 60; i++) app.sql(updates);
+  app.close();
+  cluster.start_replica(1);
+  cluster.wait_for_equal(kSoon);
+  CHECK(cluster.log_contains(1, "loading a copy"));
+  sleep(2);  // else it could not be far behind
+  int64_t lag_ms = -1;
+  for (Deadline deadline(kSoon); !deadline.passed() && (lag_ms < 0 || lag_ms > 1000); usleep(100000)) {
+    lag_ms = std::stoll(cluster.run_app({"cat", cluster.node(1).path(".lag")}));
+  }
+  CHECK(lag_ms >= 0);
+  CHECK(lag_ms <= 1000);
+}
