@@ -24,12 +24,13 @@ std::string holder_of(File& lock) {
 Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::string& data_dir, Random& random) {
   TRY(files.make_directories(data_dir));
   auto node = std::unique_ptr<NodeFile>(new NodeFile(files, data_dir));
-  node->lock_ = TRY(files.open(data_dir + "/lock", OpenMode::kCreate));
-  Status locked = node->lock_->try_lock(0, 1, LockKind::kExclusive);
+  std::unique_ptr<File> lock_file = TRY(files.open(data_dir + "/lock", OpenMode::kCreate));
+  Status locked = lock_file->try_lock(0, 1, LockKind::kExclusive);
   if (!locked.ok()) {
     if (locked.error().code() != ErrorCode::kBusy) return locked.error();
-    return Error(ErrorCode::kBusy, holder_of(*node->lock_) + " runs on the data directory " + data_dir);
+    return Error(ErrorCode::kBusy, holder_of(*lock_file) + " runs on the data directory " + data_dir);
   }
+  node->lock_ = std::move(lock_file);
   // Only for others to show. On a full disk it may have to do without.
   const std::string pid = std::to_string(process_id()) + "\n";
   Status noted = node->lock_->truncate(0);
@@ -44,6 +45,11 @@ Result<std::unique_ptr<NodeFile>> NodeFile::open(FileSystem& files, const std::s
   identity.node = NodeId{random.nonzero_u64()};
   TRY(node->store(identity));
   return node;
+}
+
+// Closing would leave the lock to a forked process that has a copy of the descriptor.
+NodeFile::~NodeFile() {
+  if (lock_) static_cast<void>(lock_->try_lock(0, 1, LockKind::kNone).ok());
 }
 
 Result<NodeFile::Identity> NodeFile::parse(const std::string& text, const std::string& path) {

@@ -19,6 +19,7 @@ class NodeFile {
  public:
   // Makes the directory, takes its lock (kBusy: another litefs runs on it, and which), reads or makes the identity.
   static Result<std::unique_ptr<NodeFile>> open(FileSystem& files, const std::string& data_dir, Random& random);
+  ~NodeFile();
 
   NodeId node();
   uint64_t cluster();
@@ -40,7 +41,7 @@ class NodeFile {
 
   FileSystem& files_;
   const std::string path_;
-  std::unique_ptr<File> lock_;
+  std::unique_ptr<File> lock_;  // null: held by another
   Mutex mutex_;
   Identity identity_ GUARDED_BY(mutex_);
 };

@@ -234,5 +234,28 @@ TEST_CASE("a forked process is told that it cannot use the node") {
   CHECK(litefs_role(handle.node, &role) == LITEFS_OK);
 }
 
+TEST_CASE("a forked process that lives on does not keep the data directory from the next node") {
+  TempDir dir;
+  const std::string data = dir.file("data");
+  litefs_options options = primary_options(data);
+  Handle first, second;
+  REQUIRE(litefs_open(&options, &first.node) == LITEFS_OK);
+  int lifeline[2];
+  REQUIRE(pipe(lifeline) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    close(lifeline[1]);
+    char end;
+    _exit(read(lifeline[0], &end, 1) == 0 ? 0 : 1);
+  }
+  REQUIRE(litefs_close(std::exchange(first.node, nullptr)) == LITEFS_OK);
+  CHECK(litefs_open(&options, &second.node) == LITEFS_OK);
+  close(lifeline[1]);
+  close(lifeline[0]);
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(status == 0);
+}
+
 }  // namespace
 }  // namespace litefs::test

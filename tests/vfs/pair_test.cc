@@ -1,6 +1,10 @@
 // Two applications with a node each, which replicate to each other over real sockets.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <sqlite3.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <random>
 
 #include "test.h"
 #include "vfs/linked_node.h"
@@ -11,6 +15,15 @@ namespace {
 std::string seconds() {
   const char* given = getenv("LITEFS_TEST_SECONDS");
   return given ? given : "3";
+}
+
+// The last number that a writer was told was committed; 0: none.
+int64_t last_committed(const std::string& path) {
+  const std::string bytes = read_text_file(path);
+  int64_t last = 0;
+  const size_t whole = bytes.size() / sizeof last;
+  if (whole > 0) std::memcpy(&last, bytes.data() + (whole - 1) * sizeof last, sizeof last);
+  return last;
 }
 
 TEST_CASE("what one application commits the other reads, in every journal mode") {
@@ -119,6 +132,49 @@ TEST_CASE("a killed application's last commits are there after its restart") {
       pair.check_same("db");
     }
     pair.stop();
+  }
+}
+
+TEST_CASE("an application that is killed while it writes loses nothing that it was told was committed") {
+  const char* given = getenv("LITEFS_TEST_SEED");
+  const uint64_t seed = given ? std::stoull(given) : std::random_device()();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  for (const std::string mode : {"wal", "delete"}) {
+    for (const std::string profile : {"mixed", "exclusive", "rollback", "modes"}) {
+      if ((mode == "wal") != (profile == "mixed" || profile == "exclusive")) continue;
+      CAPTURE(mode);
+      CAPTURE(profile);
+      TempDir dir;
+      LinkedPair pair(dir.path());
+      pair.primary().command("start init db 1024 " + mode);
+      pair.primary().command("join");
+      pair.replica().wait("db", pair.primary().position("db"));
+      int64_t told_ever = 0;
+      for (int round = 0; round < 6; ++round) {
+        CAPTURE(round);
+        const std::string file = dir.file("committed" + std::to_string(round));
+        for (int i = 0; i < 2; ++i) {
+          pair.primary().command("start write db " + std::to_string(2 * round + i) + " " +
+                                 std::to_string(random() % 9999) + " 0 " + profile + " " + file + std::to_string(i));
+        }
+        pair.replica().command("start visit db 1 0");
+        usleep(static_cast<useconds_t>(50'000 + random() % 500'000));
+        const bool both = random() % 2 == 0;
+        pair.primary().kill9();
+        if (both) pair.replica().kill9();
+        pair.restart_primary();
+        if (both) pair.restart_replica();
+        int64_t told = 0;
+        for (int i = 0; i < 2; ++i) told = std::max(told, last_committed(file + std::to_string(i)));
+        CHECK(std::stoll(pair.primary().value("c", "db", "SELECT ifnull(max(n), 0) FROM entry")) >= told);
+        pair.primary().command("close c");
+        pair.check_same("db");
+        told_ever = std::max(told_ever, told);
+      }
+      CHECK(told_ever > 0);
+      pair.stop();
+    }
   }
 }
 

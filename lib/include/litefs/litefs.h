@@ -335,10 +335,11 @@ LITEFS_API int litefs_on_transaction(litefs_node *node, litefs_transaction_funct
 /** @brief Registers the SQLite VFS "litefs" for a node.
  *
  * "file:NAME?vfs=litefs" is then the database DATA/db/NAME (NAME may have slashes; the absolute path works too; nothing
- * outside of DATA/db does). On the primary SQLITE_OPEN_CREATE makes it. Journal modes are WAL, DELETE, TRUNCATE and
- * PERSIST; MEMORY and OFF are refused when they are asked for, as their transactions could not be captured. On a
- * replica a write answers SQLITE_READONLY as soon as its lock is asked for. Why something is refused is said by
- * sqlite3_log. Temporary and in-memory databases are SQLite's own.
+ * outside of DATA/db does). On the primary SQLITE_OPEN_CREATE makes it; on a replica it can be opened as soon as the node
+ * knows of it (litefs_wait_position). Journal modes are WAL, DELETE, TRUNCATE and PERSIST; MEMORY and OFF are refused
+ * when they are asked for, as their transactions could not be captured. On a replica a write answers SQLITE_READONLY as
+ * soon as its lock is asked for. Why something is refused is said by sqlite3_log. Temporary and in-memory databases are
+ * SQLite's own.
  *
  * @param make_default  not 0: connections that name no VFS have this one.
  * @return an SQLite result: SQLITE_OK; SQLITE_BUSY: the VFS is registered for another node of this process;

@@ -46,7 +46,7 @@ struct DatabaseEntry {
 
 /** @brief An open node; the destructor closes it.
  *
- * A node that was moved from may only be destroyed or assigned to. The callbacks must not throw.
+ * A node that was moved from may only be destroyed or assigned to. The callbacks must not throw, nor set who is told in their own place.
  */
 class OpenNode {
  public:
