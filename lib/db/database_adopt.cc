@@ -37,12 +37,14 @@ Status check_whole(File& file) {
 
 }  // namespace
 
-// What an older database of this name has left behind would be taken for the new one's.
+// What an older database of this name has left behind would be taken for the new one's: a WAL, or a hot journal. (In
+// TRUNCATE and PERSIST modes one that is final stays.)
 Status Database::check_alone() {
-  for (const std::string& companion : {paths_.wal(), paths_.journal()}) {
-    if (TRY(env_.files.exists(companion))) return Error(ErrorCode::kInvalid, companion + " lies beside it");
-  }
-  return {};
+  if (TRY(env_.files.exists(paths_.wal()))) return Error(ErrorCode::kInvalid, paths_.wal() + " lies beside it");
+  std::unique_ptr<File> journal = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
+  uint8_t first[kJournalHeaderBytes];
+  if (!journal || !journal_is_hot(ByteView(first, TRY(journal->read_at(0, first))))) return {};
+  return Error(ErrorCode::kInvalid, paths_.journal() + " lies beside it");
 }
 
 Status Database::begin_copy() {

@@ -109,7 +109,7 @@ TEST_CASE("who still has a deleted database open is in nobody's way") {
   cluster.start_replica(1);
   const std::string made = cluster.scratch("made.db"), a = cluster.node(0).path("a.db");
   run("sqlite3 " + made + " \"CREATE TABLE t(x, y); INSERT INTO t(x) VALUES('copied')\"");
-  for (const std::string mode : {"delete", "truncate"}) {
+  for (const std::string mode : {"delete", "truncate", "persist"}) {
     CAPTURE(mode);
     App before = cluster.open(0, "a.db");
     before.sql("PRAGMA journal_mode=" + mode);
