@@ -191,23 +191,22 @@ int Operations::open_node(const OpenRequest& open, OpenReply* reply) {
 }
 
 int Operations::create_node(const OpenRequest& open, CreateReply* reply, uint64_t* id) {
-  std::shared_ptr<NameState> state = parts_.nodes.name(open.name);
-  NameState& name = *state;
-  MutexLock lock(name.mutex);
+  std::shared_ptr<NameState> name = parts_.nodes.name(open.name);
+  MutexLock lock(name->mutex);
   struct stat info;
   int error = make_file(open, &info);
   if (error) return error;
-  NodeView view = parts_.nodes.look_up(state, info);
+  NodeView view = parts_.nodes.look_up(name, info);
   *id = view.node.id;
-  const bool passes = name.file.kind == FileKind::kJournal && parts_.hooks.may_pass_through(name.file);
+  const bool passes = name->file.kind == FileKind::kJournal && parts_.hooks.may_pass_through(name->file);
   if (passes) error = open_backing(view, IoMode::kPassthrough, &view.file);
-  if (!error) error = open_locked(name, view, writes(open.flags), &reply->open);
+  if (!error) error = open_locked(*name, view, writes(open.flags), &reply->open);
   if (error) {
     forget(*id, 1);
     return error;
   }
   fill_entry_reply(info, view.node, &reply->entry);
-  reply->entry.entry_valid = parts_.hooks.is_visible(name.file) ? static_cast<uint64_t>(kCacheSeconds) : 0;
+  reply->entry.entry_valid = parts_.hooks.is_visible(name->file) ? static_cast<uint64_t>(kCacheSeconds) : 0;
   reply->entry.attr_valid = static_cast<uint64_t>(attribute_timeout_s(view.node));
   return 0;
 }
