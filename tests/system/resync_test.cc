@@ -15,6 +15,7 @@ using namespace litefs::test;
 namespace {
 
 constexpr Millis kSoon{20000};
+constexpr Millis kSlow{120000};
 
 std::string rows(int first, int last) {
   return "WITH c(i) AS (SELECT " + std::to_string(first) + " UNION ALL SELECT i + 1 FROM c WHERE i < " +
@@ -221,30 +222,32 @@ TEST_CASE("a replica joins while an application in DELETE mode spills large tran
   Cluster cluster(options);
   cluster.start_primary();
   App app = cluster.open(0, "db");
+  // Each spill syncs: on a slow disk a statement takes its time.
+  auto sql = [&](const std::string& text) { REQUIRE(app.try_sql(text, kSlow).error == 0); };
   app.sql("PRAGMA journal_mode=DELETE");
   app.sql("PRAGMA cache_size=5");
   app.sql("PRAGMA synchronous=" + synchronous);
   app.sql("CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
-  for (int i = 0; i < 5; ++i) app.sql(rows(i * 10000 + 1, (i + 1) * 10000));
+  for (int i = 0; i < 5; ++i) sql(rows(i * 10000 + 1, (i + 1) * 10000));
   // So that the whole log is too long, or cut already: either leads to a copy.
-  app.sql("UPDATE t SET v = randomblob(1000)");
+  sql("UPDATE t SET v = randomblob(1000)");
   cluster.launch(1);
   const std::string done = "copy from the primary complete";
-  Deadline deadline(Millis(60000));
+  Deadline deadline(kSlow);
   int transactions = 0;
   for (; !cluster.log_contains(1, done); ++transactions) {
     REQUIRE_FALSE(deadline.passed());
     const std::string slice = std::to_string(transactions % 97);
-    app.sql("BEGIN");
-    app.sql("UPDATE t SET v = randomblob(1000) WHERE id % 97 = " + slice);
+    sql("BEGIN");
+    sql("UPDATE t SET v = randomblob(1000) WHERE id % 97 = " + slice);
     // Free pages that it uses again, and a size that it may take back.
-    app.sql("DELETE FROM t WHERE id > 45000 AND id % 97 = " + slice);
-    app.sql(rows(45000 + transactions * 100, 45200 + transactions * 100));
-    app.sql(transactions % 3 == 0 ? "ROLLBACK" : "COMMIT");
+    sql("DELETE FROM t WHERE id > 45000 AND id % 97 = " + slice);
+    sql(rows(45000 + transactions * 100, 45200 + transactions * 100));
+    sql(transactions % 3 == 0 ? "ROLLBACK" : "COMMIT");
   }
   MESSAGE(transactions, " large transactions during the join");
   CHECK(transactions > 0);
-  app.sql("UPDATE t SET v = 'the last' WHERE id = 1");
+  sql("UPDATE t SET v = 'the last' WHERE id = 1");
   app.close();
   cluster.wait_until_up(1, kSoon);
   cluster.check_same("db");
