@@ -16,7 +16,6 @@ std::optional<FileName> Binding::file_at(const std::string& path) const {
 
 Result<std::string> Binding::database_path(const std::string& name) const {
   const bool absolute = !name.empty() && name[0] == '/';
-  if (!absolute) TRY(check_database_name(name));
   // Links are followed here, so that one name leads to one database, and none out of the directory.
   std::error_code error;
   const std::string path =

@@ -67,6 +67,11 @@ TEST_CASE("a name is a database's below DATA/db, and nothing else opens") {
   { f.open(f.data + "/db/a.db").exec("INSERT INTO t VALUES(1)"); }
   { f.open("tenants/17/b.db").exec("CREATE TABLE t(v)"); }
   CHECK(f.node.position("tenants/17/b.db").txid == 1);
+  // Written otherwise it is the same database.
+  for (const std::string name : {"./a.db", "tenants/../a.db", ".//a.db"}) {
+    CAPTURE(name);
+    CHECK(f.open(name).integer("SELECT v FROM t") == 1);
+  }
   std::filesystem::create_symlink(f.dir.path(), f.data + "/db/out");
   for (const std::string name : {"/elsewhere.db", "../x", "a.db-wal", "a/../../x", ".hidden", "out/x"}) {
     CAPTURE(name);
