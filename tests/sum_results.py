@@ -1,8 +1,9 @@
 """Sums the results of test runs.
 
-Arguments: the JSON logs that `meson test` writes. A program of doctest counts with its test cases; one that fails
-without saying so (it crashed, ran into its time limit) with one failure more, and any other program as one test. The last
-line is "N passed, N failed", with ", N skipped" when some were. Exit status 1 when a test failed or a log is missing.
+Arguments: the JSON logs that `meson test` writes. A program of doctest counts with its test cases, SQLite's test files
+count each; one that fails without saying so (it crashed, ran into its time limit) with one failure more, and any other
+program as one test. The last line is "N passed, N failed", with ", N skipped" when some were. Exit status 1 when a test
+failed or a log is missing.
 """
 
 import json
@@ -10,7 +11,7 @@ import re
 import sys
 
 CASES = re.compile(
-    r"\[doctest\] test cases:\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed\s*\|\s*(\d+) skipped")
+    r"\[(?:doctest\] test cases|sqlite\] test files):\s*(\d+)\s*\|\s*(\d+) passed\s*\|\s*(\d+) failed\s*\|\s*(\d+) skipped")
 # doctest also counts as skipped what a filter on the command line leaves out.
 FILTER = re.compile(r"^--?(dt-)?(tc|ts|sf|test-case|test-suite|source-file|tce|tse|sfe)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
