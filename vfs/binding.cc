@@ -14,18 +14,18 @@ std::optional<FileName> Binding::file_at(const std::string& path) const {
   return FileName::parse(path.substr(root.size() + 1));
 }
 
-Result<std::string> Binding::database_path(const std::string& name) const {
+Result<Binding::DatabasePath> Binding::database_path(const std::string& name) const {
   const bool absolute = !name.empty() && name[0] == '/';
+  const std::filesystem::path asked = absolute ? name : node_.root() + "/" + name;
   // Links are followed here, so that one name leads to one database, and none out of the directory.
   std::error_code error;
-  const std::string path =
-      std::filesystem::weakly_canonical(absolute ? name : node_.root() + "/" + name, error).string();
+  const std::string path = std::filesystem::weakly_canonical(asked, error).string();
   std::optional<FileName> file = error ? std::nullopt : file_at(path);
   if (!file) {
     return Error(ErrorCode::kInvalid, "it does not lie in " + node_.root() + ", where this node's databases are");
   }
   TRY(check_database_name(path.substr(node_.root().size() + 1)));
-  return path;
+  return DatabasePath{path, asked.lexically_normal() != path};
 }
 
 std::shared_ptr<DatabaseDoor> Binding::door(const std::string& database) {

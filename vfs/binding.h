@@ -23,8 +23,12 @@ class Binding {
 
   // The file of a path, or nothing where it does not lie in DATA/db.
   std::optional<FileName> file_at(const std::string& path) const;
+  struct DatabasePath {
+    std::string path;
+    bool by_link = false;  // the name has a symbolic link in it, which `path` has not
+  };
   // The path of a database's name, or of an absolute path below DATA/db. kInvalid: it cannot be a database's.
-  Result<std::string> database_path(const std::string& name) const;
+  Result<DatabasePath> database_path(const std::string& name) const;
 
   // The one that its open files have, or a new one.
   std::shared_ptr<DatabaseDoor> door(const std::string& database);

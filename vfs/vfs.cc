@@ -142,11 +142,13 @@ int full_pathname(sqlite3_vfs*, const char* name, int size, char* out) {
   std::shared_ptr<Binding> binding = registration().bound();
   if (!binding) return refuse(SQLITE_CANTOPEN, name, "no node is open in this process");
   try {
-    Result<std::string> path = binding->database_path(name);
-    if (!path.ok()) return refuse(SQLITE_CANTOPEN, name, path.error().message());
-    if (path.value().size() >= static_cast<size_t>(size)) return refuse(SQLITE_CANTOPEN, name, "its path is too long");
-    sqlite3_snprintf(size, out, "%s", path.value().c_str());
-    return SQLITE_OK;
+    Result<Binding::DatabasePath> found = binding->database_path(name);
+    if (!found.ok()) return refuse(SQLITE_CANTOPEN, name, found.error().message());
+    const std::string& path = found.value().path;
+    if (path.size() >= static_cast<size_t>(size)) return refuse(SQLITE_CANTOPEN, name, "its path is too long");
+    sqlite3_snprintf(size, out, "%s", path.c_str());
+    // SQLite refuses a link where SQLITE_OPEN_NOFOLLOW asks for that.
+    return found.value().by_link ? SQLITE_OK_SYMLINK : SQLITE_OK;
   } catch (const std::exception& error) {
     return refuse(SQLITE_CANTOPEN, name, error.what());
   }

@@ -79,6 +79,15 @@ TEST_CASE("a name is a database's below DATA/db, and nothing else opens") {
     CHECK(open_code("file:" + name + "?vfs=litefs") == SQLITE_CANTOPEN);
     CHECK(logged.find("litefs: ") != std::string::npos);
   }
+  std::filesystem::create_symlink("a.db", f.data + "/db/link.db");
+  CHECK(f.open("link.db").integer("SELECT v FROM t") == 1);
+  for (const std::string name : {"a.db", "link.db"}) {
+    CAPTURE(name);
+    sqlite3* db = nullptr;
+    const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI | SQLITE_OPEN_NOFOLLOW;
+    CHECK((sqlite3_open_v2(("file:" + name + "?vfs=litefs").c_str(), &db, flags, nullptr) == SQLITE_OK) == (name == "a.db"));
+    sqlite3_close(db);
+  }
   CHECK(open_code("file:a.db?vfs=litefs&nolock=1") == SQLITE_CANTOPEN);
   CHECK(logged.find("nolock") != std::string::npos);
   sqlite3* db = nullptr;
