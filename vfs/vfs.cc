@@ -116,7 +116,9 @@ int open_file(sqlite3_vfs*, const char* path, sqlite3_file* f, int flags, int* o
 int delete_ours(Binding& binding, const FileName& name, const char* path, int sync) {
   int there = 0;
   int code = real_vfs()->xAccess(real_vfs(), path, SQLITE_ACCESS_EXISTS, &there);
-  if (code != SQLITE_OK || !there) return real_vfs()->xDelete(real_vfs(), path, sync);
+  // To remove a journal unseen would be a commit that nobody captures.
+  if (code != SQLITE_OK) return refuse(SQLITE_IOERR_DELETE, name.text(), "whether it is there cannot be told");
+  if (!there) return real_vfs()->xDelete(real_vfs(), path, sync);
   std::shared_ptr<DatabaseDoor> door = binding.door(name.database);
   Status asked = door->before_unlink(name);
   if (!asked.ok()) return refuse(io_code(asked.error(), SQLITE_IOERR_DELETE), name.text(), asked.error().message());
