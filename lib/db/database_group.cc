@@ -168,10 +168,13 @@ Status Database::cut_group() {
   std::unique_ptr<LogCursor> cursor = TRY(last_entry());
   RecordReader reader = TRY(RecordReader::open(cursor->record()));
   ControlState state = control_->state();
-  state.current.position = Position{last.before_epoch, TxId{last.txid_first.value - 1}, last.before};
-  if (reader.header().flags & RecordHeader::kCreate) state.current.size_pages = 0;
-  state.boot = 0;  // the page sums may be those of the record: the content decides
-  control_->store(state);
+  const Position before{last.before_epoch, TxId{last.txid_first.value - 1}, last.before};
+  if (!(state.current.position == before)) {
+    state.current.position = before;
+    if (reader.header().flags & RecordHeader::kCreate) state.current.size_pages = 0;
+    state.boot = 0;  // the page sums are those of the record: the content decides
+    control_->store(state);
+  }
   TRY(log_->cut_after(state.current.position));
   env_.log
       .warning("a transaction over several databases that was interrupted before it was in all of them is taken back")
