@@ -41,6 +41,21 @@ int ask_then_do(sqlite3_file* file, int error_code, const Ask& ask, const Do& ac
   }
 }
 
+std::string index_path(const State& state) {
+  return state.binding->node().root() + "/" + state.name.database + "-shm";
+}
+
+void use_index(State& state) {
+  if (state.uses_index) return;
+  state.binding->node().late_closing().use_index(index_path(state));
+  state.uses_index = true;
+}
+
+void leave_index(State& state) {
+  if (state.uses_index) state.binding->node().late_closing().leave_index(index_path(state));
+  state.uses_index = false;
+}
+
 int close_file(sqlite3_file* f) {
   State& state = state_of(f);
   const bool forked = state.binding->forked();
@@ -49,9 +64,8 @@ int close_file(sqlite3_file* f) {
   // In a forked process nothing but the descriptor is ours; what leads to the node is left as it is.
   if (forked) return code;
   std::unique_ptr<State> owned(&state);
-  LateClosingFiles& files = state.binding->node().late_closing();
-  if (state.uses_index) files.leave_index(state.binding->node().root() + "/" + state.name.database + "-shm");
-  if (state.id) files.leave_database(*state.id);
+  leave_index(state);
+  if (state.id) state.binding->node().late_closing().leave_database(*state.id);
   return code;
 }
 
@@ -178,10 +192,7 @@ int device_characteristics(sqlite3_file* f) {
 int map_index(sqlite3_file* f, int region, int size, int extend, void volatile** out) {
   State& state = state_of(f);
   if (state.binding->forked()) return refuse_fork(f, SQLITE_IOERR_SHMMAP);
-  if (!state.uses_index) {
-    state.binding->node().late_closing().use_index(state.binding->node().root() + "/" + state.name.database + "-shm");
-    state.uses_index = true;
-  }
+  use_index(state);
   const int code = methods_of(f).xShmMap(real_of(f), region, size, extend, out);
   if (code != SQLITE_OK || state.index_told) return code;
   Status told = state.door->index_mapped();
@@ -235,10 +246,7 @@ int unmap_index(sqlite3_file* f, int remove) {
   if (state.index_told) state.door->index_unmapped();
   state.index_told = false;
   state.read_locks = 0;
-  if (state.uses_index) {
-    state.binding->node().late_closing().leave_index(state.binding->node().root() + "/" + state.name.database + "-shm");
-  }
-  state.uses_index = false;
+  leave_index(state);
   return code;
 }
 

@@ -447,7 +447,7 @@ class Database {
   Result<bool> differs(NewPages& pages) REQUIRES(mutex_);
   Result<bool> find_super_journal(const std::string& super);
   Status check_super_journal(uint64_t offset_bytes);
-  Error not_here(const std::string& super);
+  Status check_super_is_here(const std::string& super);
   void give_id() REQUIRES(mutex_);
   // Against pages as they are at a size.
   Status compare_live(Pgno size_after) REQUIRES(mutex_);

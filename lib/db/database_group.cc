@@ -127,11 +127,11 @@ Result<bool> Database::differs(NewPages& pages) {
 Status Database::check_super_journal(uint64_t offset_bytes) {
   std::unique_ptr<File> journal = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
   if (!journal) return {};
-  const std::string super = TRY(super_name_before(*journal, offset_bytes));
-  return super.empty() || TRY(find_super_journal(super)) ? Status() : not_here(super);
+  return check_super_is_here(TRY(super_name_before(*journal, offset_bytes)));
 }
 
-Error Database::not_here(const std::string& super) {
+Status Database::check_super_is_here(const std::string& super) {
+  if (super.empty() || TRY(find_super_journal(super))) return {};
   return Error(ErrorCode::kInvalid, "a transaction over '" + name() +
                                         "' and databases elsewhere cannot be captured: its super-journal " + super +
                                         " is not on this mount. Open the database here as the main one and attach the "
