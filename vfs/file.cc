@@ -29,30 +29,31 @@ int refuse_writer(sqlite3_file* file, const Error& error) {
   return refuse_error(file, error, error.code() == ErrorCode::kReadOnly ? SQLITE_READONLY : SQLITE_IOERR_LOCK);
 }
 
-// Puts the call to the database, then does it. No exception gets out into SQLite.
+// Puts the call to the database, then does it where it has not been done. No exception gets out into SQLite.
 template <class Ask, class Do>
 int ask_then_do(sqlite3_file* file, int error_code, const Ask& ask, const Do& act) {
   if (state_of(file).binding->forked()) return refuse_fork(file, error_code);
   try {
-    Status asked = ask(*state_of(file).door);
-    return asked.ok() ? act() : refuse_error(file, asked.error(), error_code);
+    Result<bool> done = ask(*state_of(file).door);
+    if (!done.ok()) return refuse_error(file, done.error(), error_code);
+    return done.value() ? SQLITE_OK : act();
   } catch (const std::exception& error) {
     return refuse(error_code, state_of(file).name.text(), error.what());
   }
 }
 
 std::string index_path(const State& state) {
-  return state.binding->node().root() + "/" + state.name.database + "-shm";
+  return state.binding->root() + "/" + state.name.database + "-shm";
 }
 
 void use_index(State& state) {
   if (state.uses_index) return;
-  state.binding->node().late_closing().use_index(index_path(state));
+  state.binding->files().use_index(index_path(state));
   state.uses_index = true;
 }
 
 void leave_index(State& state) {
-  if (state.uses_index) state.binding->node().late_closing().leave_index(index_path(state));
+  if (state.uses_index) state.binding->files().leave_index(index_path(state));
   state.uses_index = false;
 }
 
@@ -65,7 +66,7 @@ int close_file(sqlite3_file* f) {
   if (forked) return code;
   std::unique_ptr<State> owned(&state);
   leave_index(state);
-  if (state.id) state.binding->node().late_closing().leave_database(*state.id);
+  if (state.id) state.binding->files().leave_database(*state.id);
   return code;
 }
 
@@ -173,6 +174,7 @@ int control_file(sqlite3_file* f, int op, void* argument) {
       if (code == SQLITE_OK) *name = sqlite3_mprintf("litefs/%z", *name);
       return code;
     }
+    case SQLITE_FCNTL_CKPT_START: state_of(f).door->checkpoint_begins(); [[fallthrough]];
     default: return methods_of(f).xFileControl(real_of(f), op, argument);
   }
 }
@@ -243,7 +245,10 @@ int unmap_index(sqlite3_file* f, int remove) {
     }
   }
   const int code = methods_of(f).xShmUnmap(real_of(f), remove);
-  if (state.index_told) state.door->index_unmapped();
+  if (state.index_told) {
+    Status told = state.door->index_unmapped();
+    if (!told.ok()) refuse_error(f, told.error(), SQLITE_IOERR);  // the next opening of -wal asks again
+  }
   state.index_told = false;
   state.read_locks = 0;
   leave_index(state);

@@ -173,10 +173,12 @@ class Database {
   Status start_primary(Epoch epoch);
   // After the fence. The log's tail beyond the files is applied by attach().
   Status start_replica();
-  // Starts a database that has just appeared: by start_live_replica() where the node is attended, else by fence() and
-  // start_replica().
+  // Starts a database that has just appeared: by start_live_replica() where the node is attended and somebody has it
+  // open, else by fence() and start_replica().
   Status ensure_replica();
 
+  // Whether somebody may have it open so that a fence would hurt him: the index in use, or a file open for writing.
+  Result<bool> is_open_elsewhere();
   // The same starts without a fence, while other processes (and connections of this one) go on using the files, in the
   // middle of transactions too: the host of before has died, and they do nothing for which they must ask one
   // (database_live_start.cc). No database file, WAL, index or journal is touched, but by what SQLite's own locking
@@ -204,6 +206,8 @@ class Database {
   // between.
   Status tail_opened(bool shm);
   void index_closed();
+  // The same for who found nobody to use it when -shm had been opened `opens` times (index_opens()).
+  void index_unused(uint64_t opens);
   // What tail_opened(true) is for who sees the requests. An application has opened -shm: what it holds is no index yet,
   // but may look like one, left by killed processes. It is about to truncate it, as SQLite does where nobody else uses
   // it: from here on it is one. (Truncates it, so that nothing old is read before the application's own call.)

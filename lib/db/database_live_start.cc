@@ -59,6 +59,16 @@ Status Database::check_live(bool replica) {
   return {};
 }
 
+Result<bool> Database::is_open_elsewhere() {
+  std::unique_ptr<File> shm = TRY(env_.files.open_if_there(paths_.shm(), OpenMode::kReadOnly));
+  if (shm && TRY(shm->is_locked(kDmsByte, 1))) return true;
+  for (const std::string& path : {paths_.database(), paths_.wal(), paths_.journal()}) {
+    std::unique_ptr<File> file = TRY(env_.files.open_if_there(path, OpenMode::kReadOnly));
+    if (file && !file->check_no_writers().ok()) return true;
+  }
+  return false;
+}
+
 // ---- primary ----
 
 Status Database::start_live_primary(Epoch epoch) {

@@ -88,7 +88,7 @@ Status Database::ensure_replica() {
     MutexLock lock(mutex_);
     if (started_) return {};
   }
-  if (env_.attended && env_.attended()) return start_live_replica();
+  if (env_.attended && env_.attended() && TRY(is_open_elsewhere())) return start_live_replica();
   TRY(fence());
   return start_replica();
 }

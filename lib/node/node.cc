@@ -122,7 +122,9 @@ void Node::run_on_loop(std::function<void()> job) {
 }
 
 Status Node::start_database(Database& database) {
-  if (live_) return is_primary() ? database.start_live_primary(epoch_) : database.start_live_replica();
+  // What nobody has open nobody opens now: who wants to asks the node before.
+  const bool live = live_ && TRY(database.is_open_elsewhere());
+  if (live) return is_primary() ? database.start_live_primary(epoch_) : database.start_live_replica();
   TRY(database.fence());
   return is_primary() ? database.start_primary(epoch_) : database.start_replica();
 }

@@ -96,7 +96,9 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   Status delete_database(Database& database);
   // Its WAL was opened: begin to follow it.
   void follow_tail(std::shared_ptr<Database> database) { poller_->touch(std::move(database)); }
-  // The same where the front end knows of every commit and tells of it.
+  // Others have it open, who tell of nothing.
+  void watch_commits(std::shared_ptr<Database> database) { poller_->watch(std::move(database)); }
+  // Its commits are known to the front end, which tells of them.
   std::shared_ptr<CommitSignal> commit_signal(std::shared_ptr<Database> database) {
     return poller_->signal(std::move(database));
   }
