@@ -376,7 +376,7 @@ bool DatabaseHooks::may_pass_through(const FileName& journal) {
 // Until it is ready the node itself recovers or replaces it.
 bool DatabaseHooks::is_settled(const FileName& file) {
   const std::shared_ptr<Database> database = node_.store().find(file.database);
-  return !database || database->info().state == DatabaseState::kReady;
+  return !database || database->state() == DatabaseState::kReady;
 }
 
 // ---- FrontEnd ----

@@ -11,6 +11,7 @@
 
 #include "fuse/errno_table.h"
 #include "fuse/operations_cache.h"
+#include "sqlite/journal.h"
 
 namespace litefs {
 
@@ -104,12 +105,12 @@ int Operations::attributes(const NodeView& view, struct stat* info) {
   return 0;
 }
 
-// Whether a transaction may have changed the database that is not at its end (journal.h: not while the magic is
-// missing).
+// Whether a transaction may have changed the database that is not at its end.
 bool Operations::in_transaction(const std::string& database) {
   Descriptor journal(openat(parts_.directory, (database + "-journal").c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
-  uint64_t magic = 0;
-  return journal.valid() && pread(journal.get(), &magic, sizeof magic, 0) == sizeof magic && magic != 0;
+  uint8_t first = 0;
+  const ssize_t n = journal.valid() ? pread(journal.get(), &first, sizeof first, 0) : 0;
+  return n > 0 && journal_is_hot(ByteView(&first, sizeof first));
 }
 
 double Operations::attribute_timeout_s(const FileNode& node) {

@@ -1,15 +1,14 @@
 #include "fuse/quiet_thread.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "base/mutex.h"
 #include "env/file.h"
+#include "env/quiet_signals.h"
 #include "env/worker_pool.h"
 
 namespace litefs {
@@ -19,18 +18,6 @@ struct QuietThread::End {
   CondVar changed;
   bool reached GUARDED_BY(mutex) = false;
 };
-
-namespace {
-
-// Those that a fault raises on the faulting thread stay: blocked, they would kill without a report.
-sigset_t signals_for_main() {
-  sigset_t set;
-  sigfillset(&set);
-  for (int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&set, fault);
-  return set;
-}
-
-}  // namespace
 
 Result<int> take_own_descriptors(int keep) {
   constexpr int kFirst = STDERR_FILENO + 1;
@@ -42,11 +29,7 @@ Result<int> take_own_descriptors(int keep) {
 }
 
 QuietThread::QuietThread(const std::string& name, std::function<void()> body) : end_(std::make_shared<End>()) {
-  // Blocked before the thread exists, as it inherits the mask: no window in which it takes a
-  // signal.
-  sigset_t quiet = signals_for_main();
-  sigset_t before;
-  pthread_sigmask(SIG_BLOCK, &quiet, &before);
+  QuietSignals quiet;
   thread_ = std::thread([end = end_, name, body = std::move(body)]() mutable {
     name_thread(name);
     body();
@@ -55,7 +38,6 @@ QuietThread::QuietThread(const std::string& name, std::function<void()> body) : 
     end->reached = true;
     end->changed.notify_all();
   });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 QuietThread::~QuietThread() {

@@ -9,16 +9,18 @@
 
 #include "base/mutex.h"
 #include "node/c_api.h"
-#include "vfs/database_door.h"
+#include "node/member_door.h"
 
 namespace litefs {
 
 class Binding {
  public:
-  explicit Binding(litefs_node& handle) : handle_(handle), node_(*handle.in_process()) {}
+  explicit Binding(litefs_node& handle) : handle_(handle), member_(*handle.member()) {}
 
   litefs_node& handle() const { return handle_; }
-  InProcessNode& node() const { return node_; }
+  // Of all connections: which files of the data directory they have open.
+  LateClosingFiles& files() const { return member_.files(); }
+  const std::string& root() const { return member_.root(); }
   bool forked() const { return handle_.forked(); }
 
   // The file of a path, or nothing where it does not lie in DATA/db.
@@ -31,13 +33,13 @@ class Binding {
   Result<DatabasePath> database_path(const std::string& name) const;
 
   // The one that its open files have, or a new one.
-  std::shared_ptr<DatabaseDoor> door(const std::string& database);
+  std::shared_ptr<MemberDoor> door(const std::string& database);
 
  private:
   litefs_node& handle_;
-  InProcessNode& node_;
+  Member& member_;
   Mutex mutex_;
-  std::map<std::string, std::weak_ptr<DatabaseDoor>> doors_ GUARDED_BY(mutex_);
+  std::map<std::string, std::weak_ptr<MemberDoor>> doors_ GUARDED_BY(mutex_);
 };
 
 }  // namespace litefs

@@ -29,16 +29,32 @@ int refuse_writer(sqlite3_file* file, const Error& error) {
   return refuse_error(file, error, error.code() == ErrorCode::kReadOnly ? SQLITE_READONLY : SQLITE_IOERR_LOCK);
 }
 
-// Puts the call to the database, then does it. No exception gets out into SQLite.
+// Puts the call to the database, then does it where it has not been done. No exception gets out into SQLite.
 template <class Ask, class Do>
 int ask_then_do(sqlite3_file* file, int error_code, const Ask& ask, const Do& act) {
   if (state_of(file).binding->forked()) return refuse_fork(file, error_code);
   try {
-    Status asked = ask(*state_of(file).door);
-    return asked.ok() ? act() : refuse_error(file, asked.error(), error_code);
+    Result<bool> done = ask(*state_of(file).door);
+    if (!done.ok()) return refuse_error(file, done.error(), error_code);
+    return done.value() ? SQLITE_OK : act();
   } catch (const std::exception& error) {
     return refuse(error_code, state_of(file).name.text(), error.what());
   }
+}
+
+std::string index_path(const State& state) {
+  return state.binding->root() + "/" + state.name.database + "-shm";
+}
+
+void use_index(State& state) {
+  if (state.uses_index) return;
+  state.binding->files().use_index(index_path(state));
+  state.uses_index = true;
+}
+
+void leave_index(State& state) {
+  if (state.uses_index) state.binding->files().leave_index(index_path(state));
+  state.uses_index = false;
 }
 
 int close_file(sqlite3_file* f) {
@@ -49,9 +65,8 @@ int close_file(sqlite3_file* f) {
   // In a forked process nothing but the descriptor is ours; what leads to the node is left as it is.
   if (forked) return code;
   std::unique_ptr<State> owned(&state);
-  LateClosingFiles& files = state.binding->node().late_closing();
-  if (state.uses_index) files.leave_index(state.binding->node().root() + "/" + state.name.database + "-shm");
-  if (state.id) files.leave_database(*state.id);
+  leave_index(state);
+  if (state.id) state.binding->files().leave_database(*state.id);
   return code;
 }
 
@@ -159,6 +174,7 @@ int control_file(sqlite3_file* f, int op, void* argument) {
       if (code == SQLITE_OK) *name = sqlite3_mprintf("litefs/%z", *name);
       return code;
     }
+    case SQLITE_FCNTL_CKPT_START: state_of(f).door->checkpoint_begins(); [[fallthrough]];
     default: return methods_of(f).xFileControl(real_of(f), op, argument);
   }
 }
@@ -178,10 +194,7 @@ int device_characteristics(sqlite3_file* f) {
 int map_index(sqlite3_file* f, int region, int size, int extend, void volatile** out) {
   State& state = state_of(f);
   if (state.binding->forked()) return refuse_fork(f, SQLITE_IOERR_SHMMAP);
-  if (!state.uses_index) {
-    state.binding->node().late_closing().use_index(state.binding->node().root() + "/" + state.name.database + "-shm");
-    state.uses_index = true;
-  }
+  use_index(state);
   const int code = methods_of(f).xShmMap(real_of(f), region, size, extend, out);
   if (code != SQLITE_OK || state.index_told) return code;
   Status told = state.door->index_mapped();
@@ -232,13 +245,13 @@ int unmap_index(sqlite3_file* f, int remove) {
     }
   }
   const int code = methods_of(f).xShmUnmap(real_of(f), remove);
-  if (state.index_told) state.door->index_unmapped();
+  if (state.index_told) {
+    Status told = state.door->index_unmapped();
+    if (!told.ok()) refuse_error(f, told.error(), SQLITE_IOERR);  // the next opening of -wal asks again
+  }
   state.index_told = false;
   state.read_locks = 0;
-  if (state.uses_index) {
-    state.binding->node().late_closing().leave_index(state.binding->node().root() + "/" + state.name.database + "-shm");
-  }
-  state.uses_index = false;
+  leave_index(state);
   return code;
 }
 

@@ -24,7 +24,7 @@ struct VfsFile {
 
 struct VfsFile::State {
   std::shared_ptr<Binding> binding;
-  std::shared_ptr<DatabaseDoor> door;
+  std::shared_ptr<MemberDoor> door;
   FileName name;
   std::optional<LateClosingFiles::FileId> id{};  // of a database, while it is open
   bool uses_index = false;                       // it may have -shm open

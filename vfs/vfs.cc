@@ -52,7 +52,7 @@ Result<std::unique_ptr<VfsFile::State>> prepare(std::shared_ptr<Binding> binding
   if (sqlite3_uri_boolean(path, "nolock", 0)) {
     return Error(ErrorCode::kInvalid, "nolock=1 is not possible: the node and other connections rely on the locks");
   }
-  const bool exists = TRY(state->binding->node().late_closing().exists(path));
+  const bool exists = TRY(state->binding->files().exists(path));
   TRY(state->door->open(!exists && (flags & SQLITE_OPEN_CREATE)));
   return state;
 }
@@ -67,7 +67,7 @@ int open_real(VfsFile* file, VfsFile::State& state, const char* path, int flags,
     open();
     return code;
   }
-  auto used = state.binding->node().late_closing().use_database(path, open);
+  auto used = state.binding->files().use_database(path, open);
   if (used.ok()) {
     state.id = used.value();
     return code;
@@ -119,9 +119,10 @@ int delete_ours(Binding& binding, const FileName& name, const char* path, int sy
   // To remove a journal unseen would be a commit that nobody captures.
   if (code != SQLITE_OK) return refuse(SQLITE_IOERR_DELETE, name.text(), "whether it is there cannot be told");
   if (!there) return real_vfs()->xDelete(real_vfs(), path, sync);
-  std::shared_ptr<DatabaseDoor> door = binding.door(name.database);
-  Status asked = door->before_unlink(name);
-  if (!asked.ok()) return refuse(io_code(asked.error(), SQLITE_IOERR_DELETE), name.text(), asked.error().message());
+  std::shared_ptr<MemberDoor> door = binding.door(name.database);
+  Result<bool> done = door->before_unlink(name, sync != 0);
+  if (!done.ok()) return refuse(io_code(done.error(), SQLITE_IOERR_DELETE), name.text(), done.error().message());
+  if (done.value()) return SQLITE_OK;
   code = real_vfs()->xDelete(real_vfs(), path, sync);
   if (code == SQLITE_OK) door->unlinked(name.kind);
   return code;
@@ -215,7 +216,7 @@ using namespace litefs;
 
 extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
   if (!node || node->forked()) return node ? SQLITE_ERROR : SQLITE_MISUSE;
-  if (!node->in_process()) return SQLITE_MISUSE;
+  if (!node->member()) return SQLITE_MISUSE;
   sqlite3_vfs* real = sqlite3_vfs_find("unix");
   if (!real || real->iVersion < 3) return SQLITE_ERROR;
   try {

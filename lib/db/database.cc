@@ -220,7 +220,7 @@ Error Database::held_by(const std::vector<ProcessName>& holders, const std::stri
 Status Database::fence() {
   MutexLock lock(mutex_);
   TRY(not_stopped());
-  if (fenced_off_) return {};
+  if (fenced_off_ || started_) return {};
   Result<std::unique_ptr<File>> shm = env_.files.open(paths_.shm(), OpenMode::kReadWrite);
   if (shm.ok()) {
     // Whoever still maps this index cannot start another statement. A writer in the middle of one may publish

@@ -140,6 +140,9 @@ struct DatabaseEnvironment {
   LockDoors& lock_doors;
   // Who may have files of the names given open since before the node's start, where the locks of now are not theirs.
   std::function<std::vector<ProcessName>(const std::vector<std::string>& file_names)> left_over{};
+  // Whether other processes may be using the databases, so that what appears is started as they go on (start_live_*);
+  // null: never.
+  std::function<bool()> attended{};
   // Testing only: leaves out the drains that DESIGN section 5 asks for, to show that tests notice.
   bool skip_drains = false;
   uint64_t segment_bytes = 16u << 20;
@@ -170,8 +173,19 @@ class Database {
   Status start_primary(Epoch epoch);
   // After the fence. The log's tail beyond the files is applied by attach().
   Status start_replica();
-  // fence() and start_replica(), where that has not been done: for a database that has just appeared.
+  // Starts a database that has just appeared: by start_live_replica() where the node is attended and somebody has it
+  // open, else by fence() and start_replica().
   Status ensure_replica();
+
+  // Whether somebody may have it open so that a fence would hurt him: the index in use, or a file open for writing.
+  Result<bool> is_open_elsewhere();
+  // The same starts without a fence, while other processes (and connections of this one) go on using the files, in the
+  // middle of transactions too: the host of before has died, and they do nothing for which they must ask one
+  // (database_live_start.cc). No database file, WAL, index or journal is touched, but by what SQLite's own locking
+  // allows. kBusy: not now, or never; the state is kFenced and its detail says which. Idempotent.
+  Status start_live_primary(Epoch epoch);
+  // attach() included. What the log has beyond the files may still have to be applied: attach() says.
+  Status start_live_replica();
   // A replica becomes the WAL's writer and applies what its log has beyond the files. Until then there must be no
   // readers. kBusy: an application holds a lock that is needed; call again.
   Status attach();
@@ -192,6 +206,8 @@ class Database {
   // between.
   Status tail_opened(bool shm);
   void index_closed();
+  // The same for who found nobody to use it when -shm had been opened `opens` times (index_opens()).
+  void index_unused(uint64_t opens);
   // What tail_opened(true) is for who sees the requests. An application has opened -shm: what it holds is no index yet,
   // but may look like one, left by killed processes. It is about to truncate it, as SQLite does where nobody else uses
   // it: from here on it is one. (Truncates it, so that nothing old is read before the application's own call.)
@@ -435,7 +451,7 @@ class Database {
   Result<bool> differs(NewPages& pages) REQUIRES(mutex_);
   Result<bool> find_super_journal(const std::string& super);
   Status check_super_journal(uint64_t offset_bytes);
-  Error not_here(const std::string& super);
+  Status check_super_is_here(const std::string& super);
   void give_id() REQUIRES(mutex_);
   // Against pages as they are at a size.
   Status compare_live(Pgno size_after) REQUIRES(mutex_);
@@ -493,6 +509,20 @@ class Database {
   Result<WalChecksum> frame_checksum(const OnDisk& disk, uint32_t frame) REQUIRES(mutex_);
   Status sums_take(RecordReader& reader) REQUIRES(mutex_);
 
+  // -- a start while others use the files (database_live_start.cc)
+  Error not_live(const std::string& why);
+  Error not_live_yet(const Error& why);
+  Status check_live(bool replica) REQUIRES(mutex_);
+  Status find_index_user() REQUIRES(mutex_);
+  Status take_over_tail() REQUIRES(mutex_);
+  Status drain_committed() REQUIRES(mutex_);
+  Status take_over_journal() REQUIRES(mutex_);
+  Result<bool> journal_is_hot_now() REQUIRES(mutex_);
+  Status capture_at_rest() REQUIRES(mutex_);
+  Status take_over_writer() REQUIRES(mutex_);
+  Result<bool> follow_planned(const WalAnchor& end) REQUIRES(mutex_);
+  Status position_by_content() REQUIRES(mutex_);
+
   // -- whole files that applications bring (database_adopt.cc)
   Status check_alone() REQUIRES(mutex_);
   Status adopt_file() REQUIRES(mutex_);
@@ -520,6 +550,8 @@ class Database {
   Result<bool> have_already(const Bytes& record) REQUIRES(mutex_);
   Status take_incoming() REQUIRES(mutex_);
   Status attach_writer() REQUIRES(mutex_);
+  Result<std::unique_ptr<WalWriter>> open_writer(uint32_t page_size) REQUIRES(mutex_);
+  void use_writer() REQUIRES(mutex_);
   Status catch_up() REQUIRES(mutex_);
   void checkpoint_when_due() REQUIRES(mutex_);
 

@@ -189,6 +189,12 @@ Status Database::attach() {
 // Becomes the WAL's writer, when the database exists and this is not yet so.
 Status Database::attach_writer() {
   if (writer_) return {};
+  writer_ = TRY(open_writer(control_->state().page_size));
+  use_writer();
+  return {};
+}
+
+Result<std::unique_ptr<WalWriter>> Database::open_writer(uint32_t page_size) {
   // Before anybody can open them the real files are locked, not the mount's.
   std::unique_ptr<LockDoor> locks =
       offline_ ? TRY(direct_lock_door(env_.files, paths_.database())) : TRY(env_.lock_doors.open(name()));
@@ -204,15 +210,18 @@ Status Database::attach_writer() {
   env_.observer.file_created(name() + "-wal");
   env_.observer.file_created(name() + "-shm");
   WalWriterOptions options;
-  options.page_size = control_->state().page_size;
+  options.page_size = page_size;
   options.on_resize = [this] { return env_.observer.file_resized(name()); };
-  writer_ = TRY(WalWriter::attach(std::move(files), std::move(locks), options, env_.random));
+  return WalWriter::attach(std::move(files), std::move(locks), options, env_.random);
+}
+
+// The position is the one that writer_ has found.
+void Database::use_writer() {
   ControlPoint point = control_->state().current;
   point.anchor = writer_->end();
   advance(point);
   attached_ = true;
   env_.observer.changed(name());  // opens may wait for this
-  return {};
 }
 
 Status Database::catch_up() {

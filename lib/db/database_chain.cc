@@ -70,6 +70,12 @@ void Database::index_closed() {
   set_index_in_use(false);
 }
 
+void Database::index_unused(uint64_t opens) {
+  MutexLock lock(mutex_);
+  if (is_replica_ || !started_ || opens != index_opens_) return;
+  set_index_in_use(false);
+}
+
 void Database::wal_sync_ended(const Status& synced) {
   --wal_syncs_;
   MutexLock lock(mutex_);

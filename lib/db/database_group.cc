@@ -127,11 +127,11 @@ Result<bool> Database::differs(NewPages& pages) {
 Status Database::check_super_journal(uint64_t offset_bytes) {
   std::unique_ptr<File> journal = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
   if (!journal) return {};
-  const std::string super = TRY(super_name_before(*journal, offset_bytes));
-  return super.empty() || TRY(find_super_journal(super)) ? Status() : not_here(super);
+  return check_super_is_here(TRY(super_name_before(*journal, offset_bytes)));
 }
 
-Error Database::not_here(const std::string& super) {
+Status Database::check_super_is_here(const std::string& super) {
+  if (super.empty() || TRY(find_super_journal(super))) return {};
   return Error(ErrorCode::kInvalid, "a transaction over '" + name() +
                                         "' and databases elsewhere cannot be captured: its super-journal " + super +
                                         " is not on this mount. Open the database here as the main one and attach the "
@@ -168,10 +168,13 @@ Status Database::cut_group() {
   std::unique_ptr<LogCursor> cursor = TRY(last_entry());
   RecordReader reader = TRY(RecordReader::open(cursor->record()));
   ControlState state = control_->state();
-  state.current.position = Position{last.before_epoch, TxId{last.txid_first.value - 1}, last.before};
-  if (reader.header().flags & RecordHeader::kCreate) state.current.size_pages = 0;
-  state.boot = 0;  // the page sums may be those of the record: the content decides
-  control_->store(state);
+  const Position before{last.before_epoch, TxId{last.txid_first.value - 1}, last.before};
+  if (!(state.current.position == before)) {
+    state.current.position = before;
+    if (reader.header().flags & RecordHeader::kCreate) state.current.size_pages = 0;
+    state.boot = 0;  // the page sums are those of the record: the content decides
+    control_->store(state);
+  }
   TRY(log_->cut_after(state.current.position));
   env_.log
       .warning("a transaction over several databases that was interrupted before it was in all of them is taken back")

@@ -18,8 +18,8 @@ constexpr Pgno kProgressPages = 4096;
 
 Status Database::start_primary(Epoch epoch) {
   MutexLock lock(mutex_);
-  CHECK(fenced_off_);
   if (started_) return {};
+  CHECK(fenced_off_);
   is_replica_ = false;
   start_epoch_ = epoch;
   // What was committed before this start belongs to the epoch in which it was written.
@@ -50,8 +50,8 @@ Status Database::start_primary(Epoch epoch) {
 
 Status Database::start_replica() {
   MutexLock lock(mutex_);
-  CHECK(fenced_off_);
   if (started_) return {};
+  CHECK(fenced_off_);
   is_replica_ = false;  // leftovers of a time as a primary are captured first
   epoch_ = control_->state().current.position.epoch;
   if (control_rebuilt_) {
@@ -88,6 +88,7 @@ Status Database::ensure_replica() {
     MutexLock lock(mutex_);
     if (started_) return {};
   }
+  if (env_.attended && env_.attended() && TRY(is_open_elsewhere())) return start_live_replica();
   TRY(fence());
   return start_replica();
 }

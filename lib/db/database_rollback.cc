@@ -221,6 +221,8 @@ Result<bool> Database::capture_unjournaled() {
   MutexLock lock(mutex_);
   TRY(usable());
   if (!written_unjournaled()) return false;
+  // Of a writer that has died: whoever comes next plays it back, and asks us at its end.
+  if (TRY(journal_is_hot_now())) return false;
   const TxId before = control_->state().current.position.txid;
   begin_batch();
   TRY(forget_batch(capture_file_locked()));

@@ -65,8 +65,7 @@ Status Database::before_journal_sync() {
 
 Status Database::check_unseen_super() {
   if (!unseen_journal_) return {};
-  const std::string super = TRY(journal_super_name(*unseen_journal_));
-  return super.empty() || TRY(find_super_journal(super)) ? Status() : not_here(super);
+  return check_super_is_here(TRY(journal_super_name(*unseen_journal_)));
 }
 
 Status Database::capture_unseen_end() {

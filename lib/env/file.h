@@ -71,6 +71,8 @@ class File {
   virtual int fd() const = 0;
   virtual const std::string& path() const = 0;
 
+  // Whether somebody else (other descriptions, this process's POSIX locks too) holds any lock in the range. Takes none.
+  Result<bool> is_locked(uint64_t start, uint64_t length);
   // read_at that treats a short read as kCorrupt.
   Status read_exactly(uint64_t offset_bytes, MutableByteView out);
 };

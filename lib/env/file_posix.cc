@@ -290,6 +290,17 @@ Status File::read_exactly(uint64_t offset_bytes, MutableByteView out) {
   return {};
 }
 
+Result<bool> File::is_locked(uint64_t start, uint64_t length) {
+  struct flock lock;
+  std::memset(&lock, 0, sizeof lock);
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = static_cast<off_t>(start);
+  lock.l_len = static_cast<off_t>(length);
+  if (fcntl(fd(), F_OFD_GETLK, &lock) != 0) return errno_error(errno, "look for locks on " + path());
+  return lock.l_type != F_UNLCK;
+}
+
 Result<bool> FileSystem::exists(const std::string& path) {
   Result<FileInfo> r = info(path);
   if (r.ok()) return true;

@@ -7,7 +7,7 @@ namespace litefs {
 QuietSignals::QuietSignals() {
   sigset_t all;
   sigfillset(&all);
-  // What this thread itself does wrong must not become a silent loop.
+  // What this thread itself does wrong stays: blocked, it would kill without a report.
   for (int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP}) sigdelset(&all, signal);
   pthread_sigmask(SIG_BLOCK, &all, &before_);
 }

@@ -1,5 +1,6 @@
-// Threads of a library take no signals: those that are started while this exists have all of them blocked, so that the
-// application's handlers run on its own threads. Thread rule: made and destroyed by one thread.
+// Threads that take no signals: those that are started while this exists inherit a mask that blocks them all, so that
+// there is no moment in which they take one. An application's handlers run on its own threads, the mount's signals come
+// to main. Thread rule: made and destroyed by one thread.
 #pragma once
 
 #include <csignal>

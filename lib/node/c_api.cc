@@ -41,8 +41,8 @@ int call(litefs_node* node, Work work) {
   if (!node) return LITEFS_INVALID;
   if (node->forked()) return LITEFS_FORKED;
   try {
-    if (!node->in_process()) return node->fail(LITEFS_INVALID, "the node could not be opened");
-    Status done = work(*node->in_process());
+    if (!node->member()) return node->fail(LITEFS_INVALID, "the node could not be opened");
+    Status done = work(*node->member());
     return done.ok() ? LITEFS_OK : node->fail(result_of(done.error().code()), done.error().message());
   } catch (const std::bad_alloc&) {
     return LITEFS_NO_MEMORY;
@@ -84,7 +84,7 @@ const Error kFixedLease(ErrorCode::kUnsupported, "not supported by this lease: t
 Status litefs_node::open(const litefs_options& options) {
   guard_ = TRY(ForkGuard::create());
   OpenOptions read = TRY(read_open_options(options));
-  node_ = TRY(InProcessNode::open(read.options, read.log, *this));
+  member_ = TRY(Member::open(read.options, read.log, *this));
   return {};
 }
 
@@ -97,7 +97,7 @@ Status litefs_node::close() {
   }
   if (before_close) TRY(before_close());
   events_.stop();
-  node_.reset();
+  member_.reset();
   return {};
 }
 
@@ -189,25 +189,25 @@ const char* litefs_message(litefs_node* node) {
 void litefs_free(void* memory) { std::free(memory); }
 
 int litefs_role(litefs_node* node, int* role) {
-  return call(node, [&](InProcessNode& self) -> Status {
+  return call(node, [&](Member& self) -> Status {
     if (!role) return missing("role");
-    *role = role_of(self.node().role());
+    *role = role_of(self.role());
     return {};
   });
 }
 
 int litefs_primary(litefs_node* node, char** host_name) {
-  return call(node, [&](InProcessNode& self) { return hand_out(self.node().primary_host_name(), host_name); });
+  return call(node, [&](Member& self) { return hand_out(self.primary_host_name(), host_name); });
 }
 
 int litefs_address(litefs_node* node, char** address) {
-  return call(node, [&](InProcessNode& self) { return hand_out(self.node().address(), address); });
+  return call(node, [&](Member& self) -> Status { return hand_out(TRY(self.address()), address); });
 }
 
 int litefs_list_databases(litefs_node* node, litefs_database_function each, void* context) {
-  return call(node, [&](InProcessNode& self) -> Status {
+  return call(node, [&](Member& self) -> Status {
     if (!each) return missing("each");
-    for (const DatabaseStatus& database : self.node().status().databases) {
+    for (const DatabaseStatus& database : TRY(self.status()).databases) {
       litefs_database out;
       out.size = sizeof out;
       out.name = database.name.c_str();
@@ -224,16 +224,16 @@ int litefs_list_databases(litefs_node* node, litefs_database_function each, void
 }
 
 int litefs_get_position(litefs_node* node, const char* database, litefs_position* position) {
-  return call(node, [&](InProcessNode& self) -> Status {
+  return call(node, [&](Member& self) -> Status {
     if (!database || !position) return missing(database ? "position" : "database");
-    *position = position_of(TRY(self.position(database)));
+    *position = position_of(TRY(self.position(database, true)));
     return {};
   });
 }
 
 int litefs_wait_position(litefs_node* node, const char* database, const litefs_position* position,
                          unsigned timeout_ms) {
-  return call(node, [&](InProcessNode& self) -> Status {
+  return call(node, [&](Member& self) -> Status {
     if (!database || !position) return missing(database ? "position" : "database");
     const Position wanted{Epoch{position->epoch}, TxId{position->txid}, Checksum{position->checksum}};
     return self.wait_position(database, wanted, std::chrono::milliseconds(timeout_ms));
@@ -241,9 +241,9 @@ int litefs_wait_position(litefs_node* node, const char* database, const litefs_p
 }
 
 int litefs_lag(litefs_node* node, litefs_int64* lag_ms) {
-  return call(node, [&](InProcessNode& self) -> Status {
+  return call(node, [&](Member& self) -> Status {
     if (!lag_ms) return missing("lag_ms");
-    std::optional<int64_t> lag = self.node().lag_ms();
+    std::optional<int64_t> lag = TRY(self.lag_ms());
     if (!lag) return Error(ErrorCode::kUnavailable, "the primary has not been reached yet");
     *lag_ms = *lag;
     return {};
@@ -251,37 +251,38 @@ int litefs_lag(litefs_node* node, litefs_int64* lag_ms) {
 }
 
 int litefs_promote(litefs_node* node) {
-  return call(node, [](InProcessNode&) -> Status { return kFixedLease; });
+  return call(node, [](Member&) -> Status { return kFixedLease; });
 }
 
 int litefs_handoff(litefs_node* node, const char*) {
-  return call(node, [](InProcessNode&) -> Status { return kFixedLease; });
+  return call(node, [](Member&) -> Status { return kFixedLease; });
 }
 
 int litefs_on_role(litefs_node* node, litefs_role_function told, void* context) {
-  return call(node, [&](InProcessNode& self) -> Status {
+  return call(node, [&](Member& self) -> Status {
     if (!told) {
       node->events().on_role(nullptr);
       return {};
     }
     node->events().on_role([&self, told, context] {
-      const std::string primary = self.node().primary_host_name();
-      told(context, role_of(self.node().role()), primary.c_str());
+      const std::string primary = self.primary_host_name();
+      told(context, role_of(self.role()), primary.c_str());
     });
     return {};
   });
 }
 
 int litefs_on_transaction(litefs_node* node, litefs_transaction_function told, void* context) {
-  return call(node, [&](InProcessNode& self) -> Status {
+  return call(node, [&](Member& self) -> Status {
     if (!told) {
       node->events().on_position(nullptr);
       return {};
     }
+    self.follow_positions();
     node->events().on_position([&self, told, context](const std::string& name) {
-      std::shared_ptr<Database> database = self.node().store().find(name);
-      if (!database) return;
-      const litefs_position position = position_of(database->position());
+      Result<Position> now = self.position(name, false);
+      if (!now.ok()) return;
+      const litefs_position position = position_of(now.value());
       told(context, name.c_str(), &position);
     });
     return {};

@@ -9,15 +9,15 @@
 #include "base/mutex.h"
 #include "env/fork_guard.h"
 #include "node/events.h"
-#include "node/in_process.h"
+#include "node/member.h"
 
-struct litefs_node final : private litefs::InProcessNode::Listener {
+struct litefs_node final : private litefs::Member::Listener {
  public:
   litefs::Status open(const struct litefs_options& options);
   litefs::Status close();
 
   // Null: it could not be opened.
-  litefs::InProcessNode* in_process() { return node_.get(); }
+  litefs::Member* member() { return member_.get(); }
   bool forked() const { return guard_ && guard_->forked(); }
   litefs::Events& events() { return events_; }
   // What must succeed before the node may be closed; empty: nothing.
@@ -35,5 +35,5 @@ struct litefs_node final : private litefs::InProcessNode::Listener {
   litefs::Mutex mutex_;
   std::string message_ GUARDED_BY(mutex_);
   std::function<litefs::Status()> before_close_ GUARDED_BY(mutex_);
-  std::unique_ptr<litefs::InProcessNode> node_;
+  std::unique_ptr<litefs::Member> member_;
 };

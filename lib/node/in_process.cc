@@ -1,6 +1,6 @@
 #include "node/in_process.h"
 
-#include <filesystem>
+#include "sqlite/locks.h"
 
 namespace litefs {
 namespace {
@@ -15,29 +15,27 @@ Error no_database(const std::string& name) {
 
 }  // namespace
 
-Result<std::unique_ptr<InProcessNode>> InProcessNode::open(const Options& options, const Log& log, Listener& listener) {
-  auto self = std::unique_ptr<InProcessNode>(new InProcessNode(listener));
-  // The node and SQLite must call each file by the same path (late_closing.h).
-  Options resolved = options;
-  resolved.data_dir = TRY(self->make_canonical(options.data_dir));
-  self->root_ = TRY(self->make_canonical(resolved.data_dir + "/db"));
-  if (self->root_ != resolved.data_dir + "/db") {
-    return Error(ErrorCode::kInvalid, resolved.data_dir + "/db is a symbolic link; make the data directory one");
-  }
-  const NodeEnvironment environment{self->late_closing_, *self->clock_, *self->random_, log};
-  self->node_ = TRY(Node::create(environment, resolved));
-  TRY(self->node_->open_databases());
+Result<std::unique_ptr<InProcessNode>> InProcessNode::open(const Options& options, const Log& log, Listener& listener,
+                                                           const Place& place) {
+  auto self =
+      std::unique_ptr<InProcessNode>(new InProcessNode(listener, place.files, options.data_dir + "/db"));
+  const NodeEnvironment environment{self->files_, *self->clock_, *self->random_, log};
+  self->node_ = TRY(Node::create(environment, options));
+  const bool live = TRY(place.taken());
   self->node_->set_front_end(self.get());
+  TRY(self->node_->open_databases(live));
+  if (live && self->node_->is_primary()) self->follow_all();
   TRY(self->node_->serve());
   return self;
 }
 
-Result<std::string> InProcessNode::make_canonical(const std::string& directory) {
-  TRY(late_closing_.make_directories(directory));
-  std::error_code error;
-  std::string path = std::filesystem::canonical(directory, error).string();
-  if (error) return Error(ErrorCode::kIo, directory + ": " + error.message());
-  return path;
+// Those who have the databases open may commit before they ask for anything.
+void InProcessNode::follow_all() {
+  for (const std::shared_ptr<Database>& database : node_->store().all()) {
+    database->set_writes_unseen(true);
+    Result<bool> wal = files_.exists(root_ + "/" + database->name() + "-wal");
+    if (!wal.ok() || wal.value()) node_->watch_commits(database);
+  }
 }
 
 InProcessNode::~InProcessNode() {
@@ -46,8 +44,28 @@ InProcessNode::~InProcessNode() {
   node_->set_front_end(nullptr);
 }
 
-uint64_t InProcessNode::changes() {
+void InProcessNode::cancel_waits() {
   MutexLock lock(mutex_);
+  cancelled_ = true;
+  ++changes_;
+  changed_.notify_all();
+}
+
+Error InProcessNode::read_only() {
+  const std::string host = node_->primary_host_name();
+  const std::string url = "http://" + node_->options().primary.text();
+  return Error(ErrorCode::kReadOnly,
+               "this node is a replica; the primary is " + (host.empty() ? url : host + " (" + url + ")"));
+}
+
+Result<bool> InProcessNode::index_in_use(const std::string& name) {
+  std::unique_ptr<File> index = TRY(files_.open_if_there(root_ + "/" + name + "-shm", OpenMode::kReadOnly));
+  return index ? index->is_locked(kDmsByte, 1) : Result<bool>(false);
+}
+
+Result<uint64_t> InProcessNode::changes() {
+  MutexLock lock(mutex_);
+  if (cancelled_) return Error(ErrorCode::kCancelled, "the node stops");
   return changes_;
 }
 
@@ -71,14 +89,14 @@ void InProcessNode::position_moved(const std::string& name) {
 }
 
 Result<std::unique_ptr<LockDoor>> InProcessNode::lock_door(const std::string& name) {
-  return direct_lock_door(late_closing_, root_ + "/" + name);
+  return direct_lock_door(files_, root_ + "/" + name);
 }
 
 Result<std::shared_ptr<Database>> InProcessNode::wait_readable(const std::string& name,
                                                                std::chrono::milliseconds timeout) {
   const auto until = std::chrono::steady_clock::now() + timeout;
   for (;;) {
-    const uint64_t seen = changes();
+    const uint64_t seen = TRY(changes());
     std::shared_ptr<Database> database = node_->store().find(name);
     if (!database) return no_database(name);
     if (database->attached()) return database;
@@ -92,10 +110,10 @@ Result<std::shared_ptr<Database>> InProcessNode::wait_readable(const std::string
   }
 }
 
-Result<Position> InProcessNode::position(const std::string& name) {
+Result<Position> InProcessNode::position(const std::string& name, bool drains) {
   std::shared_ptr<Database> database = node_->store().find(name);
   if (!database) return no_database(name);
-  if (node_->is_primary()) TRY(database->drain(false));
+  if (drains && node_->is_primary()) TRY(database->drain(false));
   const DatabaseInfo info = database->info();
   if (info.state == DatabaseState::kStopped) return stopped(info);
   return info.position;
@@ -108,7 +126,7 @@ Status InProcessNode::wait_position(const std::string& name, const Position& wan
   std::shared_ptr<Database> here = node_->store().find(name);
   if (here && node_->is_primary()) TRY(here->drain(false));
   for (;;) {
-    const uint64_t seen = changes();
+    const uint64_t seen = TRY(changes());
     Position now;
     if (std::shared_ptr<Database> database = node_->store().find(name)) {
       const DatabaseInfo info = database->info();

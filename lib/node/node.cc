@@ -40,6 +40,7 @@ DatabaseEnvironment Node::database_environment(Node& node) {
   environment.left_over = [&mounts = *node.dead_mounts_](const std::vector<std::string>& names) {
     return mounts.holders(names);
   };
+  environment.attended = [&node] { return node.live_.load(); };
   const char* skip = std::getenv("LITEFS_TEST_NO_DRAINS");
   environment.skip_drains = skip && std::string(skip) == "1";
   return environment;
@@ -121,17 +122,21 @@ void Node::run_on_loop(std::function<void()> job) {
 }
 
 Status Node::start_database(Database& database) {
+  // What nobody has open nobody opens now: who wants to asks the node before.
+  const bool live = live_ && TRY(database.is_open_elsewhere());
+  if (live) return is_primary() ? database.start_live_primary(epoch_) : database.start_live_replica();
   TRY(database.fence());
   return is_primary() ? database.start_primary(epoch_) : database.start_replica();
 }
 
-Status Node::open_databases() {
+Status Node::open_databases(bool live) {
+  live_ = live;
   TRY(store_.open());
   for (const std::shared_ptr<Database>& database : store_.all()) {
     Status started = start_database(*database);
     if (started.ok()) continue;
     if (started.error().code() == ErrorCode::kBusy) {
-      env_.log.warning("database waits for processes of before")
+      env_.log.warning("database waits for the processes that have it open")
           .kv("database", database->name())
           .error(started.error());
     } else if (database->info().state != DatabaseState::kStopped) {

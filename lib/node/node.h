@@ -4,10 +4,12 @@
 // in the doors through which the node takes locks and tells the kernel, and ask it what applications may do.
 // The order of a start is DESIGN section 12's: create() takes the data directory and the port, open_databases()
 // recovers, then the front end opens its door (set_front_end), serve() begins to replicate. Until then status says
-// "starting".
+// "starting". A node that takes over databases which other processes go on using (open_databases(true)) needs the front
+// end's lock doors for that: set_front_end comes before it. From then on the front end is called, by this thread's
+// open_databases, too.
 //
-// Thread rule: create, open_databases, set_front_end, serve and stop by the owner's thread, in this order; the rest by
-// any thread.
+// Thread rule: create, open_databases, set_front_end, serve and stop by the owner's thread, in this order (but for the
+// last two sentences); the rest by any thread.
 #pragma once
 
 #include <atomic>
@@ -70,8 +72,10 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
                                               std::chrono::milliseconds predecessor_max = {});
   ~Node() override;
 
-  // Fences and recovers every database; one that left-over processes hold is tried again in the background.
-  Status open_databases();
+  // Fences and recovers every database; one that left-over processes hold is tried again in the background. `live`: the
+  // node's predecessor has died, and others go on using the files (Database::start_live_primary): nothing is fenced as
+  // long as the node lives, and what cannot be taken over is fenced only by name, tried again, and says what it needs.
+  Status open_databases(bool live = false);
   void set_front_end(FrontEnd* front_end);
   // Begins to replicate.
   Status serve();
@@ -92,7 +96,9 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   Status delete_database(Database& database);
   // Its WAL was opened: begin to follow it.
   void follow_tail(std::shared_ptr<Database> database) { poller_->touch(std::move(database)); }
-  // The same where the front end knows of every commit and tells of it.
+  // Others have it open, who tell of nothing.
+  void watch_commits(std::shared_ptr<Database> database) { poller_->watch(std::move(database)); }
+  // Its commits are known to the front end, which tells of them.
   std::shared_ptr<CommitSignal> commit_signal(std::shared_ptr<Database> database) {
     return poller_->signal(std::move(database));
   }
@@ -159,6 +165,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   std::string address_;  // from create() on
   std::atomic<bool> stopping_{false};
   std::atomic<bool> serving_{false};
+  std::atomic<bool> live_{false};  // others use the databases: they are never fenced
   std::atomic<FrontEnd*> front_end_{nullptr};
 
   // On the loop's thread only.

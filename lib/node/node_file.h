@@ -1,6 +1,7 @@
 // DATA/lock and DATA/node: that one process runs the node, and who the node is.
 //
-// DATA/lock is locked (OFD) by the process that runs the node, whose id it holds as decimal text and a line end.
+// Byte 0 of DATA/lock is locked (OFD) by the process that runs the node, whose id it holds as decimal text and a line
+// end; byte kAttendByte shared by all that may have its databases open through liblitefs (member.h).
 // DATA/node is text, one "key value" a line, replaced atomically: "litefs-node 1", node, cluster (16 hex digits;
 // cluster 0: it has joined none yet) and epoch (decimal: the highest seen or promised). Thread rule: any thread.
 #pragma once
@@ -14,6 +15,8 @@
 #include "env/file.h"
 
 namespace litefs {
+
+inline constexpr uint64_t kAttendByte = 1;
 
 class NodeFile {
  public:

@@ -35,11 +35,14 @@ void CommitSignal::committed() {
 struct TailPoller::Followed {
   std::shared_ptr<Database> database;
   std::shared_ptr<CommitSignal> signal;  // null: nobody tells of its commits
+  bool by_others = false;                // some come from who does not tell
   bool active = false;
   int64_t last_new_ns = 0;
   int64_t not_before_ns = 0;  // after a failure
   bool failing = false;
   int watch = -1;
+
+  bool all_told() const { return signal && !by_others; }
 };
 
 TailPoller::TailPoller(Clock& clock, const Log& log, std::unique_ptr<WriteWatch> watch)
@@ -74,6 +77,14 @@ std::shared_ptr<CommitSignal> TailPoller::signal(std::shared_ptr<Database> datab
   return signal;
 }
 
+void TailPoller::watch(std::shared_ptr<Database> database) {
+  {
+    MutexLock lock(mutex_);
+    watched_.insert(std::move(database));
+  }
+  sleep_->watch->wake();
+}
+
 void TailPoller::stop() {
   {
     MutexLock lock(mutex_);
@@ -93,11 +104,12 @@ TailPoller::Followed& TailPoller::followed(const std::shared_ptr<Database>& data
 }
 
 void TailPoller::take_touched() {
-  std::set<std::shared_ptr<Database>> touched;
+  std::set<std::shared_ptr<Database>> touched, watched;
   decltype(signals_) signals;
   {
     MutexLock lock(mutex_);
     touched.swap(touched_);
+    watched.swap(watched_);
     signals.swap(signals_);
   }
   for (auto& [database, signal] : signals) {
@@ -105,6 +117,10 @@ void TailPoller::take_touched() {
     disarm(told);
     if (told.signal && told.signal->pending_) signal->pending_ = true;
     told.signal = std::move(signal);
+  }
+  for (const std::shared_ptr<Database>& database : watched) {
+    followed(database).by_others = true;
+    touched.insert(database);
   }
   for (const std::shared_ptr<Database>& database : touched) {
     Followed& active = followed(database);
@@ -178,7 +194,7 @@ bool TailPoller::poll_told() {
 bool TailPoller::still_active(Followed& followed) {
   const int64_t now_ns = clock_.monotonic_ns();
   if (now_ns - followed.last_new_ns <= kIdleAfterNs) return true;
-  if (followed.signal) {
+  if (followed.all_told()) {
     followed.active = false;
     return false;
   }
@@ -197,7 +213,7 @@ void TailPoller::sleep() {
   sleep_->asleep = true;
   bool watching = false, failing = false, told = false;
   for (const auto& followed : followed_) {
-    if (!followed->signal) watching = true;
+    if (!followed->all_told()) watching = true;
     if (followed->failing) failing = true;
     // Whoever tells after this finds us asleep.
     if (followed->signal && !followed->failing && followed->signal->pending_) told = true;
@@ -207,7 +223,7 @@ void TailPoller::sleep() {
   sleep_->asleep = false;
   const int64_t now_ns = clock_.monotonic_ns();
   for (const auto& followed : followed_) {
-    if (followed->signal || told) continue;
+    if (followed->all_told() || told) continue;
     bool fired = std::find(written.begin(), written.end(), followed->watch) != written.end();
     if (!fired && !written.empty()) continue;
     // The event comes before the transaction is published, so it is followed by polls for a while.

@@ -52,6 +52,8 @@ class TailPoller {
   void touch(std::shared_ptr<Database> database);
   // From here on the database's commits are told of through this. (One that a front end cannot tell of, it touches.)
   std::shared_ptr<CommitSignal> signal(std::shared_ptr<Database> database);
+  // From here on somebody else may commit, too, who tells nothing: the files' writes are watched.
+  void watch(std::shared_ptr<Database> database);
   void stop();
 
  private:
@@ -76,6 +78,7 @@ class TailPoller {
 
   Mutex mutex_;
   std::set<std::shared_ptr<Database>> touched_ GUARDED_BY(mutex_);
+  std::set<std::shared_ptr<Database>> watched_ GUARDED_BY(mutex_);
   std::vector<std::pair<std::shared_ptr<Database>, std::shared_ptr<CommitSignal>>> signals_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::thread thread_;

@@ -42,6 +42,21 @@ class TestNode : private DatabaseObserver, private LockDoors {
     REQUIRE(started.ok());
     return db;
   }
+  // While others go on using the files.
+  std::shared_ptr<Database> take_over(const std::string& name, uint64_t epoch) {
+    auto db = database(name);
+    Status started = db->start_live_primary(Epoch{epoch});
+    INFO((started.ok() ? "" : started.error().message()));
+    REQUIRE(started.ok());
+    return db;
+  }
+  std::shared_ptr<Database> take_over_replica(const std::string& name) {
+    auto db = database(name);
+    Status started = db->start_live_replica();
+    INFO((started.ok() ? "" : started.error().message()));
+    REQUIRE(started.ok());
+    return db;
+  }
   std::shared_ptr<Database> start_replica(const std::string& name) {
     auto db = database(name);
     REQUIRE(db->fence().ok());

@@ -45,7 +45,7 @@ void adopt(litefs_node* node, const std::string& name, int rows, const std::stri
     REQUIRE(sqlite3_exec(db, "INSERT INTO t VALUES(randomblob(500))", nullptr, nullptr, nullptr) == SQLITE_OK);
   }
   sqlite3_close(db);
-  std::shared_ptr<Database> database = node->in_process()->node().create_database(name).value();
+  std::shared_ptr<Database> database = node->member()->hosted()->node().create_database(name).value();
   Status adopted = database->adopt_copy_of(path);
   INFO((adopted.ok() ? "" : adopted.error().message()));
   REQUIRE(adopted.ok());
@@ -127,7 +127,7 @@ TEST_CASE("a node opens by a configuration file that needs no mount") {
   CHECK(lines > 0);
 }
 
-TEST_CASE("a data directory that is in use is refused, and the process named that has it") {
+TEST_CASE("a data directory that this process has open already is refused") {
   TempDir dir;
   const std::string data = dir.file("data");
   litefs_options options = primary_options(data);

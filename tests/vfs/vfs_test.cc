@@ -215,7 +215,7 @@ TEST_CASE("a commit wakes the capture, which nobody has to ask for") {
       db.exec("INSERT INTO t VALUES(1)");
       ++wanted;
       // Not by litefs_wait_position, which captures.
-      InProcessNode& node = *f.node.handle()->in_process();
+      InProcessNode& node = *f.node.handle()->member()->hosted();
       const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(5);
       while (node.node().store().find(name)->position().txid.value < wanted &&
              std::chrono::steady_clock::now() < until) {
@@ -267,7 +267,7 @@ TEST_CASE("switches between WAL and a rollback mode keep no descriptor for each"
   for (int i = 0; i < 30; ++i) {
     db.exec("PRAGMA journal_mode=WAL; INSERT INTO t VALUES(1); PRAGMA journal_mode=DELETE; INSERT INTO t VALUES(1)");
   }
-  CHECK(f.node.handle()->in_process()->late_closing().kept() < 4);
+  CHECK(f.node.handle()->member()->files().kept() < 4);
   f.check_captured("a.db");
 }
 
@@ -278,7 +278,7 @@ TEST_CASE("a database that is stopped takes no writes, and goes on being read") 
     Sql db = f.open("a.db");
     db.exec("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(v); INSERT INTO t VALUES(1)");
     f.node.position("a.db");
-    f.node.handle()->in_process()->node().store().find("a.db")->stop_for(Error(ErrorCode::kIo, "for a test"));
+    f.node.handle()->member()->hosted()->node().store().find("a.db")->stop_for(Error(ErrorCode::kIo, "for a test"));
     logged.clear();
     CHECK(error_of(db, "INSERT INTO t VALUES(2)").find("disk I/O error") != std::string::npos);
     CHECK(logged.find("for a test") != std::string::npos);

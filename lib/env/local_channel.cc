@@ -1,0 +1,155 @@
+#include "env/local_channel.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "env/file.h"
+
+namespace litefs {
+namespace {
+
+constexpr int kBacklog = 64;
+constexpr size_t kLengthBytes = 4;
+
+// What connect() and bind() want. An address has room for 107 bytes; through /proc a directory of any length fits.
+class Address {
+ public:
+  static Result<Address> of(const std::string& path) {
+    Address address;
+    address.directory_ = open(directory_of(path).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (address.directory_ < 0) return errno_error(errno, "open the directory of " + path);
+    std::string text = path;
+    if (text.size() >= sizeof address.address_.sun_path) {
+      text = "/proc/self/fd/" + std::to_string(address.directory_) + path.substr(path.rfind('/'));
+    }
+    if (text.size() >= sizeof address.address_.sun_path) return errno_error(ENAMETOOLONG, path);
+    address.address_.sun_family = AF_UNIX;
+    std::memcpy(address.address_.sun_path, text.c_str(), text.size() + 1);
+    return address;
+  }
+  Address(Address&& other) noexcept : address_(other.address_), directory_(other.directory_) { other.directory_ = -1; }
+  Address(const Address&) = delete;
+  Address& operator=(const Address&) = delete;
+  ~Address() {
+    if (directory_ >= 0) close(directory_);
+  }
+  const struct sockaddr* get() const { return reinterpret_cast<const struct sockaddr*>(&address_); }
+  static constexpr socklen_t size() { return sizeof(struct sockaddr_un); }
+
+ private:
+  Address() = default;
+  struct sockaddr_un address_ = {};
+  int directory_ = -1;
+};
+
+Error gone() { return Error(ErrorCode::kUnavailable, "the other process has gone"); }
+
+}  // namespace
+
+Result<std::unique_ptr<LocalChannel>> LocalChannel::connect(const std::string& path) {
+  const Address address = TRY(Address::of(path));
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno_error(errno, "create a socket");
+  auto channel = std::unique_ptr<LocalChannel>(new LocalChannel(fd));
+  while (::connect(fd, address.get(), Address::size()) != 0) {
+    if (errno == EINTR) continue;
+    const std::string what = "connect to " + path;
+    if (errno == ECONNREFUSED) return Error(ErrorCode::kNotFound, what + ": nobody listens");
+    return errno_error(errno, what);
+  }
+  return channel;
+}
+
+LocalChannel::~LocalChannel() { close(fd_); }
+
+Status LocalChannel::send(ByteView message) {
+  Bytes whole;
+  whole.reserve(kLengthBytes + message.size());
+  ByteWriter writer(whole);
+  writer.le32(static_cast<uint32_t>(message.size()));
+  writer.bytes(message);
+  ByteView rest(whole);
+  while (!rest.empty()) {
+    const ssize_t n = ::send(fd_, rest.data(), rest.size(), MSG_NOSIGNAL);
+    if (n >= 0) {
+      rest = rest.subspan(static_cast<size_t>(n));
+    } else if (errno != EINTR) {
+      return gone();
+    }
+  }
+  return {};
+}
+
+Result<bool> LocalChannel::try_send(ByteView message) {
+  Bytes whole;
+  ByteWriter writer(whole);
+  writer.le32(static_cast<uint32_t>(message.size()));
+  writer.bytes(message);
+  const ssize_t n = ::send(fd_, whole.data(), whole.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  // Few bytes go as a whole or not at all: they share one buffer of the socket.
+  if (n == static_cast<ssize_t>(whole.size())) return true;
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+  return gone();
+}
+
+Status LocalChannel::receive_exactly(MutableByteView out) {
+  while (!out.empty()) {
+    const ssize_t n = recv(fd_, out.data(), out.size(), 0);
+    if (n > 0) {
+      out = out.subspan(static_cast<size_t>(n));
+    } else if (n == 0 || errno != EINTR) {
+      return gone();
+    }
+  }
+  return {};
+}
+
+Result<Bytes> LocalChannel::receive(size_t bytes_max) {
+  uint8_t length[kLengthBytes];
+  TRY(receive_exactly(length));
+  const uint32_t size = load_le32(length);
+  if (size > bytes_max) return Error(ErrorCode::kCorrupt, "a local message of " + std::to_string(size) + " bytes");
+  Bytes message(size);
+  TRY(receive_exactly(message));
+  return message;
+}
+
+void LocalChannel::shut() { shutdown(fd_, SHUT_RDWR); }
+
+Result<std::unique_ptr<LocalListener>> LocalListener::listen(const std::string& path) {
+  const Address address = TRY(Address::of(path));
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno_error(errno, "create a socket");
+  auto listener = std::unique_ptr<LocalListener>(new LocalListener(fd, path));
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return errno_error(errno, "replace " + path);
+  // Before it has its name, so that nobody else can use it in between.
+  if (fchmod(fd, S_IRUSR | S_IWUSR) != 0) return errno_error(errno, "set the mode of " + path);
+  if (bind(fd, address.get(), Address::size()) != 0) return errno_error(errno, "listen on " + path);
+  if (::listen(fd, kBacklog) != 0) return errno_error(errno, "listen on " + path);
+  return listener;
+}
+
+LocalListener::~LocalListener() {
+  close(fd_);
+  unlink(path_.c_str());
+}
+
+Result<std::unique_ptr<LocalChannel>> LocalListener::accept() {
+  for (;;) {
+    const int fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (fd >= 0) return std::unique_ptr<LocalChannel>(new LocalChannel(fd));
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno == EINVAL) return Error(ErrorCode::kCancelled, path_ + " listens no more");
+    return errno_error(errno, "accept a connection on " + path_);
+  }
+}
+
+void LocalListener::shut() { shutdown(fd_, SHUT_RDWR); }
+
+}  // namespace litefs

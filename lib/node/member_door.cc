@@ -1,0 +1,146 @@
+#include "node/member_door.h"
+
+namespace litefs {
+
+std::shared_ptr<DatabaseDoor> MemberDoor::now() {
+  const uint64_t seat = member_.seat_number();
+  {
+    MutexLock lock(mutex_);
+    if (seat == 0 || seat == seat_) return door_;
+  }
+  Result<Current> door = current(std::chrono::steady_clock::now());
+  if (door.ok()) return door.value().door;
+  MutexLock lock(mutex_);
+  return door_;
+}
+
+Result<MemberDoor::Current> MemberDoor::current(std::chrono::steady_clock::time_point until) {
+  Member::Seat seat = TRY(member_.wait_seat(until));
+  MutexLock lock(mutex_);
+  if (door_ && seat_ == seat.number) return Current{door_, std::move(seat)};
+  std::shared_ptr<DatabaseDoor> door = member_.make_door(seat, name_);
+  if (Status told = repeat(*door); !told.ok()) {
+    if (told.error().code() == ErrorCode::kCancelled) member_.leave_seat(seat.number);
+    return told.error();
+  }
+  door_ = door;
+  seat_ = seat.number;
+  return Current{std::move(door), std::move(seat)};
+}
+
+// What a host was told of that has ended.
+Status MemberDoor::repeat(DatabaseDoor& door) {
+  if (opened_) TRY(door.open(false));
+  if (wal_opened_) TRY(door.wal_opened());
+  for (int i = 0; i < index_users_; ++i) TRY(door.index_mapped());
+  return {};
+}
+
+template <class Ask>
+auto MemberDoor::ask(const Ask& ask) -> decltype(ask(std::declval<DatabaseDoor&>())) {
+  const auto until = std::chrono::steady_clock::now() + Member::kHostMax;
+  for (;;) {
+    Result<Current> door = current(until);
+    if (!door.ok()) {
+      // A host that ended while it was told what it must know.
+      if (door.error().code() == ErrorCode::kCancelled && !member_.is_closing()) continue;
+      return door.error();
+    }
+    auto answer = ask(*door.value().door);
+    if (answer.ok() || answer.error().code() != ErrorCode::kCancelled) return answer;
+    member_.leave_seat(door.value().seat.number);
+  }
+}
+
+Error MemberDoor::read_only() {
+  const Status refused = may_write();
+  return refused.ok() ? Error(ErrorCode::kReadOnly, "this node was a replica a moment ago") : refused.error();
+}
+
+// Of a commit in the WAL nothing has to be asked while there is no host.
+Status MemberDoor::may_write() {
+  std::shared_ptr<DatabaseDoor> door = now();
+  if (door) return door->may_write();
+  return ask([](DatabaseDoor& door) { return door.may_write(); });
+}
+
+Status MemberDoor::open(bool create) {
+  TRY(ask([&](DatabaseDoor& door) { return door.open(create); }));
+  MutexLock lock(mutex_);
+  opened_ = true;
+  return {};
+}
+
+Status MemberDoor::wal_opened() {
+  TRY(ask([](DatabaseDoor& door) { return door.wal_opened(); }));
+  MutexLock lock(mutex_);
+  wal_opened_ = true;
+  return {};
+}
+
+Status MemberDoor::index_mapped() {
+  TRY(ask([](DatabaseDoor& door) { return door.index_mapped(); }));
+  MutexLock lock(mutex_);
+  ++index_users_;
+  return {};
+}
+
+Status MemberDoor::index_unmapped() {
+  {
+    MutexLock lock(mutex_);
+    --index_users_;
+  }
+  // The next host finds by itself that it is not in use.
+  std::shared_ptr<DatabaseDoor> door = now();
+  return door ? door->index_unmapped() : Status();
+}
+
+Status MemberDoor::before_index_unlink() {
+  return ask([](DatabaseDoor& door) { return door.before_index_unlink(); });
+}
+
+void MemberDoor::checkpoint_begins() {
+  if (std::shared_ptr<DatabaseDoor> door = now()) door->checkpoint_begins();
+}
+
+Result<bool> MemberDoor::before_write(FileKind kind, uint64_t offset_bytes, ByteView data) {
+  return ask([&](DatabaseDoor& door) { return door.before_write(kind, offset_bytes, data); });
+}
+
+Result<bool> MemberDoor::before_resize(FileKind kind, uint64_t size_bytes) {
+  return ask([&](DatabaseDoor& door) { return door.before_resize(kind, size_bytes); });
+}
+
+Result<bool> MemberDoor::before_unlink(const FileName& file, bool sync) {
+  return ask([&](DatabaseDoor& door) { return door.before_unlink(file, sync); });
+}
+
+void MemberDoor::resized(FileKind kind, uint64_t size_bytes) {
+  if (std::shared_ptr<DatabaseDoor> door = now()) door->resized(kind, size_bytes);
+}
+
+void MemberDoor::unlinked(FileKind kind) {
+  if (std::shared_ptr<DatabaseDoor> door = now()) door->unlinked(kind);
+}
+
+Result<bool> MemberDoor::before_sync(FileKind kind) {
+  return ask([&](DatabaseDoor& door) { return door.before_sync(kind); });
+}
+
+void MemberDoor::synced(FileKind kind, const Status& synced) {
+  if (std::shared_ptr<DatabaseDoor> door = now()) door->synced(kind, synced);
+}
+
+void MemberDoor::write_locked() {
+  if (std::shared_ptr<DatabaseDoor> door = now()) door->write_locked();
+}
+
+void MemberDoor::write_unlocked() {
+  if (std::shared_ptr<DatabaseDoor> door = now()) door->write_unlocked();
+}
+
+void MemberDoor::commit_frame_written() {
+  if (std::shared_ptr<DatabaseDoor> door = now()) door->commit_frame_written();
+}
+
+}  // namespace litefs

@@ -1,0 +1,59 @@
+// The door to a database whose node runs in another process. What the host must know is asked there; what it sees by
+// itself in the files (commits in the WAL, the pages that a journal names) is not. Where a sync matters only to what is
+// asked later, it is told with that.
+// Thread rule: any thread, but for what SQLite's locks keep to one: a journal's and a checkpoint's calls.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "node/database_door.h"
+#include "node/guest_link.h"
+
+namespace litefs {
+
+class RemoteDoor final : public DatabaseDoor {
+ public:
+  RemoteDoor(std::shared_ptr<GuestLink> link, std::string name) : link_(std::move(link)), name_(std::move(name)) {}
+
+  bool is_primary() override { return link_->role() == NodeRole::kPrimary; }
+  Error read_only() override;
+  Status may_write() override;
+  Status open(bool create) override;
+  Status wal_opened() override;
+  Status index_mapped() override;
+  Status index_unmapped() override;
+  Status before_index_unlink() override;
+  void checkpoint_begins() override { checkpoint_asks_ = true; }
+  Result<bool> before_write(FileKind kind, uint64_t offset_bytes, ByteView data) override;
+  Result<bool> before_resize(FileKind kind, uint64_t size_bytes) override;
+  Result<bool> before_unlink(const FileName& file, bool sync) override;
+  void resized(FileKind, uint64_t) override {}
+  void unlinked(FileKind) override {}
+  Result<bool> before_sync(FileKind kind) override;
+  void synced(FileKind, const Status&) override {}
+  void write_locked() override {}
+  void write_unlocked() override {}
+  void commit_frame_written() override {}
+
+ private:
+  struct Detail {
+    uint64_t number = 0;
+    std::string data{};
+  };
+  Result<Bytes> ask(GuestOperation operation, const FileName& file, const Detail& detail);
+  Status ask(GuestOperation operation, FileKind kind, uint64_t number = 0);
+  Result<bool> ask_to_do(GuestOperation operation, const FileName& file, const Detail& detail);
+  Result<bool> before_journal_write(uint64_t offset_bytes, ByteView data);
+
+  const std::shared_ptr<GuestLink> link_;
+  const std::string name_;
+  // A host that is new has to be told and asked, whatever the one before was.
+  std::atomic<bool> synced_{true};           // files have been, and the host has not been told
+  std::atomic<bool> checkpoint_asks_{true};  // a checkpoint has begun, and the host has not been asked
+  std::atomic<bool> journal_active_{false};  // as the host has been told
+  std::atomic<int> index_users_{0};          // of this process
+};
+
+}  // namespace litefs
