@@ -13,7 +13,7 @@ def mptest(script, mode):
 
 def kvtest(mode):
     run = ["suite_kvtest", "run", "kv.db", "--count", "1000", "--integrity-check", "--jmode", mode]
-    return [["suite_kvtest", "init", "kv.db", "--count", "500", "--size", "3000", "--variance", "500", "--pagesize", "1024"],
+    return [["suite_kvtest", "init", "kv.db", "--count", "500", "--size", "3000", "--pagesize", "1024"],
             [*run, "--random", "--update"], [*run, "--desc", "--update", "--fsync", "--multitrans"],
             [*run, "--random", "--blob-api"], [*run, "--asc", "--mmap", "1000000"], ["suite_kvtest", "stat", "kv.db"]]
 

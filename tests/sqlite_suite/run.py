@@ -4,8 +4,8 @@
     run.py --cache DIR --library liblitefs.so --litefs PROGRAM [--door vfs|mount] [--jobs N] [FILE ...]
 
 First SQLite's programs are built in the cache, where they are not there yet (see build). Without FILE, the test files are
-those that files.txt names for the doors; with --all, all there. Without --door they run through both. A file has passed
-when its results are the same, or every difference has its reason in differences.txt, and the node's log has no error
+those that files.txt names for the doors; with --all, all there. A name with a dash that programs.py has is one of SQLite's
+other programs, and counts as a file. Without --door they run through both. A file has passed when its results are the same, or every difference has its reason in differences.txt, and the node's log has no error
 that is not expected there. Each file runs in directories of its own; on a mount what is no database's file lies aside,
 in an ordinary directory (aside.c). Last line: "[sqlite] test files: N | N passed | N failed | N skipped".
 """
@@ -24,16 +24,18 @@ import threading
 import time
 
 import doors
-from results import Differences, compare, parse
+from programs import PROGRAMS, said
+from results import END, Differences, compare, parse
 
 HERE = pathlib.Path(__file__).resolve().parent
 SHOWN = 8
 
 
-def run(command, directory, environment, timeout):
+def run(command, directory, place, timeout):
     """(exit status or "time limit", output) of a test program and all its children."""
-    with open(directory / "output", "w+b") as output:
-        process = subprocess.Popen(command, cwd=directory, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
+    with open(place.directory / "output", "a+b") as output:
+        begin = output.tell()
+        process = subprocess.Popen(command, cwd=directory, env={**os.environ, **place.environment}, stdin=subprocess.DEVNULL,
                                    stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             status = process.wait(timeout)
@@ -45,7 +47,7 @@ def run(command, directory, environment, timeout):
             except ProcessLookupError:
                 pass
             process.wait()
-        output.seek(0)
+        output.seek(begin)
         return status, output.read().decode("utf-8", "replace")
 
 
@@ -63,10 +65,24 @@ class Suite:
         """(results, errors in the node's log, seconds)"""
         place = door.place(file)
         begin = time.monotonic()
-        status, output = run([str(self.programs / "suite_testfixture"), str(self.tests / f"{file}.test"),
-                              f"--testdir={place.tests}"], place.directory, place.environment, self.options.timeout)
+        if file in PROGRAMS:
+            results = self.programs_results(PROGRAMS[file], place)
+        else:
+            status, output = run([str(self.programs / "suite_testfixture"), str(self.tests / f"{file}.test"),
+                                  f"--testdir={place.tests}"], place.directory, place, self.options.timeout)
+            results = parse(output, status, [str(place.tests), str(place.directory)])
         seconds = time.monotonic() - begin
-        return parse(output, status, [str(place.tests), str(place.directory)]), door.errors(place), seconds
+        return results, door.errors(place), seconds
+
+    def programs_results(self, commands, place):
+        output = ""
+        for command in commands:
+            words = [str(self.programs / command[0])] + [word.format(source=self.tests.parent) for word in command[1:]]
+            status, more = run(words, place.tests, place, self.options.timeout)
+            output += more
+            if status != 0:
+                break
+        return said(output) | {(END, 1): f"ended with {status}"}
 
     def one(self, file, through):
         """For each door whether it has passed."""
