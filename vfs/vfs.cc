@@ -217,6 +217,8 @@ using namespace litefs;
 extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
   if (!node || node->forked()) return node ? SQLITE_ERROR : SQLITE_MISUSE;
   if (!node->member()) return SQLITE_MISUSE;
+  // Not under the mutex: what SQLITE_EXTRA_INIT names may register, too.
+  if (const int code = sqlite3_initialize(); code != SQLITE_OK) return code;
   sqlite3_vfs* real = sqlite3_vfs_find("unix");
   if (!real || real->iVersion < 3) return SQLITE_ERROR;
   try {
@@ -238,6 +240,7 @@ extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
 extern "C" int sqlite3_litefs_unregister(litefs_node* node) {
   if (!node) return SQLITE_MISUSE;
   if (node->forked()) return SQLITE_ERROR;
+  if (const int code = sqlite3_initialize(); code != SQLITE_OK) return code;  // as above
   Registration& one = registration();
   MutexLock lock(one.mutex);
   if (!one.binding || &one.binding->handle() != node) return SQLITE_OK;

@@ -14,6 +14,7 @@
 #include "sqlite3.h"
 
 static litefs_node *node;
+static int closed;
 static int log_file = -1;
 
 static void log_line(void *context, int level, const char *line) {
@@ -36,8 +37,10 @@ static int log_stopped(void *context, const litefs_database *database) {
 
 static void close_node(void) {
   if (litefs_list_databases(node, log_stopped, 0) != LITEFS_OK) return; /* a forked child's exit */
+  closed = 1;
   /* Where a test leaves connections open the node cannot be closed, and ends with the process as in any program. */
   litefs_close(node);
+  node = 0;
 }
 
 static void open_node(const char *data) {
@@ -60,7 +63,7 @@ static void open_node(const char *data) {
 int litefs_suite_init(const char *unused) {
   const char *data = getenv("LITEFS_SUITE_DATA");
   (void)unused;
-  if (!data) return SQLITE_OK;
+  if (!data || closed) return SQLITE_OK;
   if (!node) open_node(data);
   return sqlite3_litefs_register(node, 1);
 }
