@@ -1,5 +1,5 @@
-/* Preloaded into a test program that runs on a mount: what is no database's file lies aside, in an ordinary directory, as
-** a mount takes databases only. ASIDE_MOUNT is the test's directory on the mount, ASIDE_PLAIN the ordinary one.
+/* Preloaded into a test program that runs on a mount: what is no database's file lies aside, in an ordinary directory,
+** as a mount takes databases only. ASIDE_MOUNT is the test's directory on the mount, ASIDE_PLAIN the ordinary one.
 **
 ** A name tells what a file is. Directories are made in both places, and a listing shows what is in either.
 */

@@ -109,7 +109,8 @@ class Mount(Native):
         (directory / "aside").mkdir()
         tests = self.mount / file
         tests.mkdir()
-        environment = {"LD_PRELOAD": str(self.aside), "ASIDE_MOUNT": str(tests), "ASIDE_PLAIN": str(directory / "aside")}
+        environment = {"LD_PRELOAD": self.aside, "ASIDE_MOUNT": tests, "ASIDE_PLAIN": directory / "aside"}
+        environment = {name: str(value) for name, value in environment.items()}
         return Place(directory, tests, environment, self.log.stat().st_size)
 
     def errors(self, place):

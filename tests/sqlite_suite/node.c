@@ -29,7 +29,7 @@ static void log_line(void *context, int level, const char *line) {
 static int log_stopped(void *context, const litefs_database *database) {
   char text[1000];
   if (strcmp(database->state, "stopped") == 0) {
-    snprintf(text, sizeof text, "database is stopped at the end database=%s detail=%s", database->name, database->detail);
+    snprintf(text, sizeof text, "stopped at the end database=%s detail=%s", database->name, database->detail);
     log_line(context, LITEFS_LOG_ERROR, text);
   }
   return 0;

@@ -1,5 +1,5 @@
-"""SQLite's other test programs. Each runs as a sequence of commands where its databases are, and is judged as a test file
-is: what it says, but for times and counts that are another's in each run, has to be what it says without litefs."""
+"""SQLite's other test programs. Each runs as a sequence of commands where its databases are, and is judged as a test
+file is: what it says, but for times and counts that are others in each run, has to be what it says without litefs."""
 
 import re
 
@@ -36,8 +36,8 @@ PROGRAMS = {
 
 # What of a program's output says whether it is right, and is the same in each run.
 TELLING = re.compile(r"^(Verification Hash: .*|Integrity-check: .*|integrity-check: .*|Number of entries: .*|"
-                     r"Average value size: .*|\d+ errors out of \d+ tests|Running \S+ for .*|.*\bERROR\b.*|.*[Ee]rror: .*|"
-                     r"Summary: \d+ errors)")
+                     r"Average value size: .*|\d+ errors out of \d+ tests|Running \S+ for .*|.*\bERROR\b.*|"
+                     r".*[Ee]rror: .*|Summary: \d+ errors)")
 
 
 def said(output):

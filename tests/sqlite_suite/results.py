@@ -50,10 +50,10 @@ def compare(native, other):
 
 
 class Differences:
-    """The table of explained differences. Each line: a test file, where, patterns of names separated by commas, a colon,
-    and why. Where: "vfs", "mount" or "both": assertions that differ so. "faults": SQLite's loops that let the first,
-    second, third call fail until nothing fails any more, and may need another number of rounds: assertions that are there
-    in one run only, and are ok. "log": errors that the node's log then tells."""
+    """The table of explained differences. Each line: a test file, where, patterns of names separated by commas, a
+    colon, and why. Where: "vfs", "mount" or "both": assertions that differ so. "faults": SQLite's loops that let the
+    first, second, third call fail until nothing fails any more, and may need another number of rounds: assertions that
+    are there in one run only, and are ok. "log": errors that the node's log then tells."""
 
     WHERE = ("vfs", "mount", "both", "faults", "log")
 
@@ -66,7 +66,8 @@ class Differences:
                 head, colon, why = line.partition(": ")
                 words = head.split(None, 2)
                 if not colon or len(words) != 3 or words[1] not in self.WHERE or not why.strip():
-                    raise ValueError(f"{path}:{number}: not 'FILE {'|'.join(self.WHERE)} PATTERN,...: WHY': {line.strip()}")
+                    form = f"FILE {'|'.join(self.WHERE)} PATTERN,...: WHY"
+                    raise ValueError(f"{path}:{number}: not '{form}': {line.strip()}")
                 patterns = [pattern.strip() for pattern in words[2].split(",")]
                 self.lines.append((words[0], words[1], patterns, why.strip()))
 

@@ -3,10 +3,10 @@
 
     run.py --cache DIR --library liblitefs.so --litefs PROGRAM [--door vfs|mount] [--jobs N] [FILE ...]
 
-First SQLite's programs are built in the cache, where they are not there yet (see build). Without FILE, the test files are
-those that files.txt names for the doors; with --all, all there. A name with a dash that programs.py has is one of SQLite's
-other programs, and counts as a file. Without --door they run through both. A file has passed when its results are the same, or every difference has its reason in differences.txt, and the node's log has no error
-that is not expected there. Each file runs in directories of its own; on a mount what is no database's file lies aside,
+First SQLite's programs are built in the cache, where they are not there yet (see build). Without FILE, the test files
+are those that files.txt names for the doors; with --all, all there. A name that programs.py has is one of SQLite's other
+programs, and counts as a file. Without --door they run through both. A file has passed when its results are the same, or
+every difference has its reason in differences.txt, and the node's log has no error that is not expected there. Each file runs in directories of its own; on a mount what is no database's file lies aside,
 in an ordinary directory (aside.c). Last line: "[sqlite] test files: N | N passed | N failed | N skipped".
 """
 
@@ -23,6 +23,9 @@ import tempfile
 import threading
 import time
 
+# Nothing is left beside the sources.
+sys.dont_write_bytecode = True
+
 import doors
 from programs import PROGRAMS, said
 from results import END, Differences, compare, parse
@@ -35,8 +38,9 @@ def run(command, directory, place, timeout):
     """(exit status or "time limit", output) of a test program and all its children."""
     with open(place.directory / "output", "a+b") as output:
         begin = output.tell()
-        process = subprocess.Popen(command, cwd=directory, env={**os.environ, **place.environment}, stdin=subprocess.DEVNULL,
-                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(command, cwd=directory, env={**os.environ, **place.environment},
+                                   stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
         try:
             status = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -91,10 +95,12 @@ class Suite:
         for door in through:
             got, errors, seconds = self.results_of(file, door)
             reasons, unexplained = self.differences.explain(file, door.name, compare(native, got))
+            if len(native) == 1:
+                unexplained.append((END, "nothing is said", "nothing to compare"))
             errors = [line for line in errors if not self.differences.expects_log(file, line)]
             passed.append(not unexplained and not errors)
-            self.report(file, door.name, f"{len(got) - 1} assertions, {seconds:.1f} s, without litefs {native_seconds:.1f} s",
-                        reasons, unexplained, errors)
+            summary = f"{len(got) - 1} assertions, {seconds:.1f} s, without litefs {native_seconds:.1f} s"
+            self.report(file, door.name, summary, reasons, unexplained, errors)
             if passed[-1]:
                 door.clean(file)
         if all(passed):
@@ -116,9 +122,14 @@ class Suite:
 
 def listed_files():
     """[(file, doors that run it always)]"""
-    with open(HERE / "files.txt", encoding="utf-8") as lines:
-        words = [line.split() for line in lines if line.strip() and not line.startswith("#")]
-    return [(line[0], line[1:]) for line in words]
+    files = []
+    always = []
+    for line in (HERE / "files.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            always = line.strip("[]").split()
+        elif not line.startswith("#"):
+            files += [(file, always) for file in line.split()]
+    return files
 
 
 def run_all(options, work):
