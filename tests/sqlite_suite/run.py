@@ -4,10 +4,11 @@
     run.py --cache DIR --library liblitefs.so --litefs PROGRAM [--door vfs|mount] [--jobs N] [FILE ...]
 
 First SQLite's programs are built in the cache, where they are not there yet (see build). Without FILE, the test files
-are those that files.txt names for the doors; with --all, all there. A name that programs.py has is one of SQLite's other
-programs, and counts as a file. Without --door they run through both. A file has passed when its results are the same, or
-every difference has its reason in differences.txt, and the node's log has no error that is not expected there. Each file runs in directories of its own; on a mount what is no database's file lies aside,
-in an ordinary directory (aside.c). Last line: "[sqlite] test files: N | N passed | N failed | N skipped".
+are those that files.txt names for the doors; with --all, all there. A name that programs.py has is one of SQLite's
+other programs, and counts as a file. Without --door they run through both. A file has passed when its results are the
+same, or every difference has its reason in differences.txt, and the node's log has no error that is not expected
+there. Each file runs in directories of its own; on a mount what is no database's file lies aside, in an ordinary
+directory (aside.c). Last line: "[sqlite] test files: N | N passed | N failed | N skipped".
 """
 
 import argparse
