@@ -80,7 +80,8 @@ struct ListenHandle {
       return;
     }
     UvSocket* socket = new UvSocket(*loop, kind);
-    if (uv_accept(&uv.stream, socket->stream()) != 0) return socket->close();
+    const int accepted = open_handle(socket->handle(), [&] { return uv_accept(&uv.stream, socket->stream()); });
+    if (accepted != 0) return socket->close();
     std::shared_ptr<EventLoop::OnAccept> call = on_accept;
     (*call)(socket->hand_out(address));
   }
@@ -105,7 +106,7 @@ class UvListener final : public Listener {
   ~UvListener() override {
     CHECK(loop_.in_loop_thread());
     loop_.count_object(-1);
-    uv_close(&handle_->uv.any, [](uv_handle_t* h) { delete static_cast<ListenHandle*>(h->data); });
+    close_handle(&handle_->uv.any, [](uv_handle_t* h) { delete static_cast<ListenHandle*>(h->data); });
   }
 
   uint16_t port() const override { return port_; }
@@ -113,7 +114,7 @@ class UvListener final : public Listener {
 
   // A libuv code.
   int listen_tcp(const sockaddr_storage& address) {
-    int code = uv_tcp_bind(&handle_->uv.tcp, as_sockaddr(address), 0);
+    int code = open_handle(&handle_->uv.any, [&] { return uv_tcp_bind(&handle_->uv.tcp, as_sockaddr(address), 0); });
     if (code == 0) code = listen();
     if (code != 0) return code;
     sockaddr_storage bound{};
@@ -127,7 +128,7 @@ class UvListener final : public Listener {
   }
   int listen_pipe(const std::string& path) {
     handle_->address = path;
-    int code = uv_pipe_bind(&handle_->uv.pipe, path.c_str());
+    int code = open_handle(&handle_->uv.any, [&] { return uv_pipe_bind(&handle_->uv.pipe, path.c_str()); });
     // Before listen(): nobody can connect to a socket that does not listen yet.
     if (code == 0 && ::chmod(path.c_str(), 0600) != 0) code = uv_translate_sys_error(errno);
     return code == 0 ? listen() : code;
@@ -187,7 +188,10 @@ class DialState : public std::enable_shared_from_this<DialState> {
     }
     socket_ = new UvSocket(loop_, UvSocket::Kind::kPipe);
     connect_.data = new std::shared_ptr<DialState>(shared_from_this());
-    uv_pipe_connect(&connect_, socket_->pipe(), path.c_str(), connected);
+    open_handle(socket_->handle(), [&] {
+      uv_pipe_connect(&connect_, socket_->pipe(), path.c_str(), connected);
+      return 0;
+    });
   }
 
   void give_up() {
@@ -216,7 +220,9 @@ class DialState : public std::enable_shared_from_this<DialState> {
       const sockaddr_storage& address = addresses_[next_++];
       socket_ = new UvSocket(loop_, UvSocket::Kind::kTcp);
       connect_.data = new std::shared_ptr<DialState>(shared_from_this());
-      int code = uv_tcp_connect(&connect_, socket_->tcp(), as_sockaddr(address), connected);
+      int code = open_handle(socket_->handle(), [&] {
+        return uv_tcp_connect(&connect_, socket_->tcp(), as_sockaddr(address), connected);
+      });
       if (code == 0) return;
       take(connect_.data);
       std::exchange(socket_, nullptr)->close();
@@ -288,12 +294,11 @@ Status clear_stale_socket(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
-  int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return errno_error(errno, "making a socket");
-  int code = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  bool refused = code != 0 && errno == ECONNREFUSED;
-  ::close(fd);
-  if (!refused) {
+  const OwnedDescriptor fd =
+      OwnedDescriptor::from([] { return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); });
+  if (fd.get() < 0) return errno_error(errno, "making a socket");
+  int code = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  if (code == 0 || errno != ECONNREFUSED) {
     return Error(ErrorCode::kBusy, "listening on " + path + ": another process listens there");
   }
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {

@@ -15,6 +15,7 @@
 
 #include "base/mutex.h"
 #include "env/loop.h"
+#include "env/owned_descriptor.h"
 
 namespace litefs {
 
@@ -23,6 +24,17 @@ Error uv_error(int code, const std::string& what);
 
 // "address:port" of an IPv4 or IPv6 address.
 std::string socket_address_text(const struct sockaddr* address);
+
+// A handle's descriptor is noted (owned_descriptor.h) while it has one. Runs what may give it one.
+template <class Open>
+int open_handle(uv_handle_t* handle, Open open) {
+  ForkHold hold;
+  const int code = open();
+  uv_os_fd_t fd;
+  if (uv_fileno(handle, &fd) == 0) note_descriptor(fd);
+  return code;
+}
+void close_handle(uv_handle_t* handle, uv_close_cb closed);
 
 class UvSocket;
 
@@ -84,6 +96,7 @@ class UvSocket {
   UvSocket& operator=(const UvSocket&) = delete;
 
   UvLoop& loop() { return loop_; }
+  uv_handle_t* handle() { return &handle_.any; }
   uv_stream_t* stream() { return &handle_.stream; }
   uv_tcp_t* tcp() { return &handle_.tcp; }
   uv_pipe_t* pipe() { return &handle_.pipe; }
