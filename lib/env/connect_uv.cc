@@ -1,5 +1,6 @@
 // Listening and connecting.
 
+#include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -161,23 +162,17 @@ class DialState : public std::enable_shared_from_this<DialState> {
     if (!target.ok()) return answer_later(target.error());
     if (target.value().host.empty()) target.value().host = "localhost";
     port_ = target.value().port;
-    addrinfo hints = tcp_hints();
-    resolve_.data = new std::shared_ptr<DialState>(shared_from_this());
-    auto resolved = [](uv_getaddrinfo_t* r, int status, addrinfo* list) {
-      auto self = take(r->data);
-      if (status == 0) self->addresses_ = copy_addresses(list, self->port_);
-      uv_freeaddrinfo(list);
-      self->resolving_ = false;
-      if (status != 0) self->last_ = uv_error(status, self->what_);
-      if (self->done_) self->try_next();
-    };
-    int code = uv_getaddrinfo(loop_.uv(), &resolve_, resolved, target.value().host.c_str(), nullptr, &hints);
-    if (code == 0) {
-      resolving_ = true;
-      return;
-    }
-    take(resolve_.data);
-    answer_later(uv_error(code, what_));
+    loop_.resolve([&loop = loop_, host = target.value().host, port = port_, weak = weak_from_this()] {
+      if (weak.expired()) return;
+      addrinfo hints = tcp_hints();
+      addrinfo* list = nullptr;
+      const int code = getaddrinfo(host.c_str(), nullptr, &hints, &list);
+      std::vector<sockaddr_storage> found = copy_addresses(list, port);
+      if (list) freeaddrinfo(list);
+      loop.post([weak, code, found = std::move(found)] {
+        if (auto self = weak.lock()) self->resolved(code, found);
+      });
+    });
   }
 
   void begin_unix(const std::string& path, int64_t deadline_ms) {
@@ -213,6 +208,13 @@ class DialState : public std::enable_shared_from_this<DialState> {
       answer(Error(ErrorCode::kTimedOut, what_ + ": no answer in time"));
     });
     deadline_->start(deadline_ms);
+  }
+
+  void resolved(int code, const std::vector<sockaddr_storage>& found) {
+    if (!done_) return;
+    addresses_ = found;
+    if (code != 0) last_ = Error(ErrorCode::kUnavailable, what_ + ": " + gai_strerror(code));
+    try_next();
   }
 
   void try_next() {
@@ -255,7 +257,6 @@ class DialState : public std::enable_shared_from_this<DialState> {
     EventLoop::OnConnected done = std::exchange(done_, nullptr);
     loop_.count_object(-1);
     deadline_.reset();
-    if (resolving_) uv_cancel(reinterpret_cast<uv_req_t*>(&resolve_));
     if (socket_) std::exchange(socket_, nullptr)->close();
     return done;
   }
@@ -265,8 +266,6 @@ class DialState : public std::enable_shared_from_this<DialState> {
   EventLoop::OnConnected done_;  // null: answered or given up
   std::string path_;
   uint16_t port_ = 0;
-  uv_getaddrinfo_t resolve_;
-  bool resolving_ = false;
   uv_connect_t connect_;
   std::vector<sockaddr_storage> addresses_;
   size_t next_ = 0;

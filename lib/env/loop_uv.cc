@@ -129,6 +129,7 @@ UvLoop::UvLoop(const Log& log) : log_(log) {
 
 UvLoop::~UvLoop() {
   CHECK(in_loop_thread());
+  resolver_.reset();  // waits: the system's resolver cannot be interrupted
   std::vector<std::function<void()>> dropped;
   {
     MutexLock lock(mutex_);
@@ -141,7 +142,7 @@ UvLoop::~UvLoop() {
   uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&before_poll_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&after_poll_), nullptr);
-  uv_run(&loop_, UV_RUN_DEFAULT);  // the close callbacks, and requests that cannot be cancelled
+  uv_run(&loop_, UV_RUN_DEFAULT);  // the close callbacks
   ForkHold hold;
   for (int fd : descriptors_of(loop_)) forget_descriptor(fd);
   CHECK_EQ(uv_loop_close(&loop_), 0);
@@ -178,6 +179,12 @@ bool UvLoop::in_loop_thread() const {
 
 std::unique_ptr<Timer> UvLoop::timer(std::function<void()> fn) {
   return std::make_unique<UvTimer>(*this, std::move(fn));
+}
+
+void UvLoop::resolve(std::function<void()> job) {
+  CHECK(in_loop_thread());
+  if (!resolver_) resolver_ = std::make_unique<WorkerPool>("litefs-names", 1);
+  resolver_->post(std::move(job));
 }
 
 uv_buf_t UvLoop::read_buffer() {

@@ -16,6 +16,7 @@
 #include "base/mutex.h"
 #include "env/loop.h"
 #include "env/owned_descriptor.h"
+#include "env/worker_pool.h"
 
 namespace litefs {
 
@@ -56,6 +57,9 @@ class UvLoop final : public EventLoop {
 
   uv_loop_t* uv() { return &loop_; }
   const Log& log() const { return log_; }
+  // Runs a job that looks a name up, on a thread of its own. Not on libuv's: in a forked process exit() would wait for
+  // its threads, which are not there, and crash.
+  void resolve(std::function<void()> job);
   // For one read at a time: data is handed on before the next read.
   uv_buf_t read_buffer();
   // Calls the socket's turn_end() before this turn of the loop ends.
@@ -79,6 +83,7 @@ class UvLoop final : public EventLoop {
   std::vector<UvSocket*> marked_;
   std::set<UvSocket*> lingering_;
   Bytes read_buffer_;
+  std::unique_ptr<WorkerPool> resolver_;  // from the first name on
   int objects_ = 0;
   std::atomic<std::thread::id> running_thread_{};
 
