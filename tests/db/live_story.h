@@ -67,6 +67,7 @@ struct LiveStory {
 
   Guest::Host host() {
     return [this](const std::string& what, const std::string& file) -> Status {
+      if (!node) FAIL("a guest asks for " << what << ", and no host is there");
       if (what == "super") return node->store().capture_group(file);
       return serve_guest(*node->database(file.substr(file.rfind('/') + 1)), what);
     };
