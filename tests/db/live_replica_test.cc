@@ -74,6 +74,7 @@ std::vector<Bytes> part(size_t begin, size_t end) {
 }
 
 constexpr size_t kBefore = 12;
+constexpr uint64_t kReplacing = 25;  // operations at the end that replace the file, about
 
 // Up to the record that replaces the file, behind which connections on the old one get errors.
 std::vector<Bytes> before_replacement() {
@@ -126,7 +127,8 @@ TEST_CASE("a replica is taken over under its readers wherever its host has died"
   REQUIRE(operations > 50);
   const uint64_t stride = std::max<uint64_t>(1, operations / 40);
   for (const FaultAction action : {FaultAction::kKillBefore, FaultAction::kKillHalf, FaultAction::kKillAfter}) {
-    for (uint64_t at = 1 + static_cast<uint64_t>(action) % stride; at <= operations; at += stride) {
+    for (uint64_t at = 1 + static_cast<uint64_t>(action) % stride; at <= operations;
+         at += at + kReplacing > operations ? 1 : stride) {
       CAPTURE(at);
       CAPTURE(static_cast<int>(action));
       TempDir dir;
