@@ -3,16 +3,16 @@
 //
 // What the host of before has promised holds on: no checkpoint has completed, and no WAL has been begun anew, cut or
 // unlinked, that was not drained; no journal has been made final that was not captured. So on a primary
-// - in WAL mode everything that is committed and not captured lies behind the anchor, as ever. It is drained, once it is
-//   known whether an index is in use: by the lock that its users hold (kDmsByte).
+// - in WAL mode everything that is committed and not captured lies behind the anchor, as ever. It is drained, once
+//   it is known whether an index is in use: by the lock that its users hold (kDmsByte).
 // - in a rollback mode the log's end is the last final state of the file, but for one transaction: its record may be in
-//   the log while its journal is still there. Its writer asks again, and nothing differs. Where he is dead too, the next
-//   reader plays the journal back; the end of that is asked for like any other, and what differs takes the transaction
-//   back. What was written before this start was not seen: the journal tells (add_unseen_writes).
+//   the log while its journal is still there. Its writer asks again, and nothing differs. Where he is dead too, the
+//   next reader plays the journal back; the end of that is asked for like any other, and what differs takes the
+//   transaction back. What was written before this start was not seen: the journal tells (add_unseen_writes).
 //
-// A replica's WAL has no writer but the dead host. Its end says which of the two states in control is the published one,
-// or, where readers have checkpointed meanwhile, the content does. Readers keep their snapshots. A replacement of whole
-// files goes on as it was begun.
+// A replica's WAL has no writer but the dead host. Its end says which of the two states in control is the published
+// one, or, where readers have checkpointed meanwhile, the content does. Readers keep their snapshots. A replacement of
+// whole files goes on as it was begun.
 //
 // Whatever else there may be is left to a start behind the fence (database_recover.cc).
 #include <sys/stat.h>
@@ -224,8 +224,8 @@ Status Database::start_live_replica() {
   return {};
 }
 
-// A replacement or removal of the database's file goes on as its host would have gone on with it: connections on the old
-// file get an error at their next statement.
+// A replacement or removal of the database's file goes on as its host would have gone on with it: connections on the
+// old file get an error at their next statement.
 Status Database::finish_file_change() {
   const ControlState state = control_->state();
   if (state.planned_kind == PlannedKind::kRemove) return remove_files(state.planned.position);

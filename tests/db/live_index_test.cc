@@ -150,7 +150,8 @@ TEST_CASE("a transaction over two databases goes on, or is taken back in both, o
       if (!a->run_until("BEGIN; UPDATE t SET x = 1; UPDATE o.t SET x = 1; COMMIT", step)) break;
       const std::string at = a->waits_with();
       // The host is killed behind its work, before its answer.
-      if (at.rfind("ask ", 0) == 0) REQUIRE(story.host()(at.substr(4, at.find(' ', 4) - 4), at.substr(at.find(' ', 4) + 1)).ok());
+      if (at.rfind("ask ", 0) == 0)
+        REQUIRE(story.host()(at.substr(4, at.find(' ', 4) - 4), at.substr(at.find(' ', 4) + 1)).ok());
       story.host_dies();
       if (killed) a->kill_now();
       story.take_over();
@@ -193,10 +194,12 @@ TEST_CASE("random work of three processes over hosts that follow each other") {
     CAPTURE(step);
     std::unique_ptr<Guest>& guest = guests[static_cast<size_t>(below(3))];
     static const char* const kModes[] = {"delete", "truncate", "persist", "wal", "wal"};
-    std::string sql = "BEGIN IMMEDIATE; INSERT OR REPLACE INTO t WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c "
-                      "WHERE i < " + std::to_string(1 + below(60)) + ") SELECT abs(random()) % 200, randomblob(" +
-                      std::to_string(below(900)) + ") FROM c; DELETE FROM t WHERE id % 17 = " +
-                      std::to_string(below(17)) + (below(5) == 0 ? "; ROLLBACK" : "; COMMIT");
+    std::string sql =
+        "BEGIN IMMEDIATE; INSERT OR REPLACE INTO t WITH c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c "
+        "WHERE i < " +
+        std::to_string(1 + below(60)) + ") SELECT abs(random()) % 200, randomblob(" + std::to_string(below(900)) +
+        ") FROM c; DELETE FROM t WHERE id % 17 = " + std::to_string(below(17)) +
+        (below(5) == 0 ? "; ROLLBACK" : "; COMMIT");
     const int kind = below(12);
     if (kind == 0) sql = std::string("PRAGMA journal_mode=") + kModes[below(5)];
     if (kind == 1) sql = "PRAGMA wal_checkpoint(TRUNCATE)";

@@ -39,8 +39,8 @@ const std::vector<Bytes>& history() {
     }
     REQUIRE(primary.db->drain(true).ok());
     // Another page size: a record that replaces the file.
-    REQUIRE(app->run("PRAGMA journal_mode=DELETE; PRAGMA page_size=2048; VACUUM; PRAGMA journal_mode=WAL; UPDATE n SET n = n + 1") ==
-            "delete\nwal");
+    REQUIRE(app->run("PRAGMA journal_mode=DELETE; PRAGMA page_size=2048; VACUUM; PRAGMA journal_mode=WAL; UPDATE n SET "
+                     "n = n + 1") == "delete\nwal");
     REQUIRE(primary.db->drain(true).ok());
     std::vector<Bytes> out;
     auto cursor = primary.db->read_log_after(Position()).value();

@@ -115,7 +115,8 @@ TEST_CASE("a writer in a rollback mode goes on over a change of the host at each
   }
 }
 
-TEST_CASE("a writer that is killed at any of its steps is rolled back by the next reader, behind a change of the host") {
+TEST_CASE(
+    "a writer that is killed at any of its steps is rolled back by the next reader, behind a change of the host") {
   for (const std::string mode : {"delete", "truncate", "persist"}) {
     for (int step = 1;; ++step) {
       CAPTURE(mode);
