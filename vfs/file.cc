@@ -1,5 +1,6 @@
 #include "vfs/file.h"
 
+#include <atomic>
 #include <cstring>
 
 #include "sqlite/locks.h"
@@ -10,6 +11,8 @@ namespace litefs {
 namespace {
 
 using State = VfsFile::State;
+
+constinit std::atomic<int> open_count{0};
 
 VfsFile* of(sqlite3_file* file) { return reinterpret_cast<VfsFile*>(file); }
 State& state_of(sqlite3_file* file) { return *of(file)->state; }
@@ -62,6 +65,7 @@ int close_file(sqlite3_file* f) {
   const bool forked = state.binding->forked();
   const int code = methods_of(f).xClose(real_of(f));
   f->pMethods = nullptr;
+  open_count.fetch_sub(1);
   // In a forked process nothing but the descriptor is ours; what leads to the node is left as it is.
   if (forked) return code;
   std::unique_ptr<State> owned(&state);
@@ -284,7 +288,10 @@ const sqlite3_io_methods kMethods = {3,
 
 }  // namespace
 
+int open_files() { return open_count.load(); }
+
 void begin_shim(VfsFile* file, std::unique_ptr<VfsFile::State> state) {
+  open_count.fetch_add(1);
   file->state = state.release();
   file->base.pMethods = &kMethods;
 }

@@ -33,6 +33,9 @@ struct VfsFile::State {
   bool commit_follows = false;                   // -wal: a commit frame's page is written next
 };
 
+// Of this process, and of those that it was forked from while they were open.
+int open_files();
+
 // Takes the place of real files' methods; `file->state` is set and owned by the file from here on.
 void begin_shim(VfsFile* file, std::unique_ptr<VfsFile::State> state);
 

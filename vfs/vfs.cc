@@ -2,9 +2,12 @@
 //
 // What it is asked to open of a database lies in DATA/db and is opened by "unix", whose file is then behind ours
 // (vfs/file.h); temporary files are "unix"'s alone. There is one registration in a process, as SQLite has one list of
-// VFSs and may hold on to one of them at any time: so it is never freed.
+// VFSs and may hold on to one of them at any time: so it is never freed. A forked process has none until it registers.
 #include <sqlite3.h>
 
+#include <atomic>
+
+#include "env/owned_descriptor.h"
 #include "litefs/litefs.h"
 #include "vfs/answers.h"
 #include "vfs/file.h"
@@ -12,9 +15,26 @@
 namespace litefs {
 namespace {
 
-struct Registration {
+// What SQLite's list of VFSs leads to.
+struct Registered {
   sqlite3_vfs vfs{};
   sqlite3_vfs* real = nullptr;  // set before the first file is opened, then constant
+};
+
+Registered& registered() {
+  static Registered& one = *new Registered;
+  return one;
+}
+
+sqlite3_vfs* real_vfs() { return registered().real; }
+
+// The node that it is registered for in this process. A forked one has a Registration of its own: the mutex of before
+// may have been held when it was made.
+struct Registration {
+  explicit Registration(bool is_forked) : forked(is_forked) {}
+
+  const uint32_t generation = fork_generation();
+  const bool forked;  // and before the fork there was one
   Mutex mutex;
   std::shared_ptr<Binding> binding GUARDED_BY(mutex);  // null: not registered
 
@@ -25,11 +45,19 @@ struct Registration {
 };
 
 Registration& registration() {
-  static Registration& one = *new Registration;
-  return one;
+  static constinit std::atomic<Registration*> current{nullptr};
+  Registration* now = current.load();
+  while (!now || now->generation != fork_generation()) {
+    auto next = std::make_unique<Registration>(now != nullptr);
+    if (current.compare_exchange_strong(now, next.get())) return *next.release();
+  }
+  return *now;
 }
 
-sqlite3_vfs* real_vfs() { return registration().real; }
+const char* no_node() {
+  return registration().forked ? "this process was forked from the one that opened the node, and has none of its own"
+                               : "no node is open in this process";
+}
 
 // ---- opening ----
 
@@ -99,12 +127,12 @@ int open_file(sqlite3_vfs*, const char* path, sqlite3_file* f, int flags, int* o
   constexpr int kOurs = SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL | SQLITE_OPEN_SUPER_JOURNAL;
   // Ours is larger, so a file of "unix" alone fits in its place.
   if (!path || !(flags & kOurs)) return real_vfs()->xOpen(real_vfs(), path, f, flags, out_flags);
-  std::shared_ptr<Binding> binding = registration().bound();
-  if (!binding) return refuse(SQLITE_CANTOPEN, path, "no node is open in this process");
-  if (binding->forked()) {
-    return refuse(SQLITE_CANTOPEN, path, "this process was forked from the one that opened the node");
-  }
   try {
+    std::shared_ptr<Binding> binding = registration().bound();
+    if (!binding) return refuse(SQLITE_CANTOPEN, path, no_node());
+    if (binding->forked()) {
+      return refuse(SQLITE_CANTOPEN, path, "this process was forked from the one that opened the node");
+    }
     return open_ours(std::move(binding), path, file, flags, out_flags);
   } catch (const std::exception& error) {
     return refuse(SQLITE_CANTOPEN, path, error.what());
@@ -129,9 +157,10 @@ int delete_ours(Binding& binding, const FileName& name, const char* path, int sy
 }
 
 int delete_file(sqlite3_vfs*, const char* path, int sync) {
-  std::shared_ptr<Binding> binding = registration().bound();
-  if (!binding) return real_vfs()->xDelete(real_vfs(), path, sync);
   try {
+    std::shared_ptr<Binding> binding = registration().bound();
+    // Only a connection of before a fork can be there without one.
+    if (!binding) return refuse(SQLITE_IOERR_DELETE, path, no_node());
     std::optional<FileName> name = binding->file_at(path);
     if (!name) return real_vfs()->xDelete(real_vfs(), path, sync);
     if (binding->forked()) return refuse(SQLITE_IOERR_DELETE, path, "this process was forked");
@@ -142,9 +171,9 @@ int delete_file(sqlite3_vfs*, const char* path, int sync) {
 }
 
 int full_pathname(sqlite3_vfs*, const char* name, int size, char* out) {
-  std::shared_ptr<Binding> binding = registration().bound();
-  if (!binding) return refuse(SQLITE_CANTOPEN, name, "no node is open in this process");
   try {
+    std::shared_ptr<Binding> binding = registration().bound();
+    if (!binding) return refuse(SQLITE_CANTOPEN, name, no_node());
     Result<Binding::DatabasePath> found = binding->database_path(name);
     if (!found.ok()) return refuse(SQLITE_CANTOPEN, name, found.error().message());
     const std::string& path = found.value().path;
@@ -223,15 +252,18 @@ extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
   if (!real || real->iVersion < 3) return SQLITE_ERROR;
   try {
     Registration& one = registration();
+    Registered& vfs = registered();
     MutexLock lock(one.mutex);
     if (one.binding && &one.binding->handle() != node) return SQLITE_BUSY;
     if (!one.binding) {
-      one.real = real;
-      if (!one.vfs.zName) fill(one.vfs, *real);
+      // Inherited ones: SQLite would take the locks that the parent has by them for this process's.
+      if (open_files() > 0) return SQLITE_BUSY;
+      vfs.real = real;
+      if (!vfs.vfs.zName) fill(vfs.vfs, *real);
       one.binding = std::make_shared<Binding>(*node);
       node->set_before_close([node] { return unregister_before_close(node); });
     }
-    return sqlite3_vfs_register(&one.vfs, make_default);
+    return sqlite3_vfs_register(&vfs.vfs, make_default);
   } catch (const std::bad_alloc&) {
     return SQLITE_NOMEM;
   }
@@ -246,7 +278,7 @@ extern "C" int sqlite3_litefs_unregister(litefs_node* node) {
   if (!one.binding || &one.binding->handle() != node) return SQLITE_OK;
   // Every open file has it, and whoever is about to open one.
   if (one.binding.use_count() > 1) return SQLITE_BUSY;
-  sqlite3_vfs_unregister(&one.vfs);
+  sqlite3_vfs_unregister(&registered().vfs);
   one.binding.reset();
   return SQLITE_OK;
 }

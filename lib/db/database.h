@@ -520,8 +520,9 @@ class Database {
   Result<bool> journal_is_hot_now() REQUIRES(mutex_);
   Status capture_at_rest() REQUIRES(mutex_);
   Status take_over_writer() REQUIRES(mutex_);
-  Result<bool> follow_planned(const WalAnchor& end) REQUIRES(mutex_);
-  Status position_by_content() REQUIRES(mutex_);
+  Status finish_file_change() REQUIRES(mutex_);
+  Result<bool> follow_planned() REQUIRES(mutex_);
+  Status position_by_content(uint32_t page_size, const std::vector<ControlPoint>& states) REQUIRES(mutex_);
 
   // -- whole files that applications bring (database_adopt.cc)
   Status check_alone() REQUIRES(mutex_);

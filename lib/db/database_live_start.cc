@@ -3,17 +3,20 @@
 //
 // What the host of before has promised holds on: no checkpoint has completed, and no WAL has been begun anew, cut or
 // unlinked, that was not drained; no journal has been made final that was not captured. So on a primary
-// - in WAL mode everything that is committed and not captured lies behind the anchor, as ever. It is drained, once it is
-//   known whether an index is in use: by the lock that its users hold (kDmsByte).
+// - in WAL mode everything that is committed and not captured lies behind the anchor, as ever. It is drained, once
+//   it is known whether an index is in use: by the lock that its users hold (kDmsByte).
 // - in a rollback mode the log's end is the last final state of the file, but for one transaction: its record may be in
-//   the log while its journal is still there. Its writer asks again, and nothing differs. Where he is dead too, the next
-//   reader plays the journal back; the end of that is asked for like any other, and what differs takes the transaction
-//   back. What was written before this start was not seen: the journal tells (add_unseen_writes).
+//   the log while its journal is still there. Its writer asks again, and nothing differs. Where he is dead too, the
+//   next reader plays the journal back; the end of that is asked for like any other, and what differs takes the
+//   transaction back. What was written before this start was not seen: the journal tells (add_unseen_writes).
 //
-// A replica's WAL has no writer but the dead host. Its end says which of the two states in control is the published one,
-// or, where readers have checkpointed meanwhile, the content does. Readers keep their snapshots.
+// A replica's WAL has no writer but the dead host. Its end says which of the two states in control is the published
+// one, or, where readers have checkpointed meanwhile, the content does. Readers keep their snapshots. A replacement of
+// whole files goes on as it was begun.
 //
 // Whatever else there may be is left to a start behind the fence (database_recover.cc).
+#include <sys/stat.h>
+
 #include "db/database.h"
 #include "db/snapshot_load.h"
 #include "env/write_watch.h"
@@ -47,11 +50,10 @@ Error Database::not_live_yet(const Error& why) {
 Status Database::check_live(bool replica) {
   const ControlState& state = control_->state();
   if (TRY(env_.files.exists(paths_.copying()))) return not_live("a copy was on its way into it");
-  if (state.planned_kind != PlannedKind::kNone && !(replica && state.planned_kind == PlannedKind::kWal)) {
-    return not_live("its files were just being replaced");
-  }
+  const bool planned = state.planned_kind != PlannedKind::kNone;
+  if (planned && !replica) return not_live("its files were just being replaced");
   const bool log_ahead = log_->last() && !(log_->last()->position == state.current.position);
-  if (state.current.size_pages == 0 && !log_ahead) return {};
+  if (state.current.size_pages == 0 && !log_ahead && !planned) return {};
   if (!control_->existed()) return not_live("its control file " + paths_.control() + " was lost");
   if (state.boot != boot_hash_) return not_live("it was last used before this start of the machine");
   if ((state.applied_last != 0) != replica) return not_live("the node was in the other role");
@@ -203,18 +205,19 @@ Status Database::start_live_replica() {
       !log_->read_after(state.current.position).ok()) {
     return not_live("its change log does not continue the state of its control file");
   }
-  TRY(SnapshotLoad::remove_files(env_.files, paths_.load()));
-  if (state.current.size_pages == 0) {
-    if (Result<FileInfo> there = env_.files.info(paths_.database()); there.ok() && there.value().size_bytes != 0) {
-      return not_live("there is a file of this name that is not the node's");
-    }
-  } else {
-    Status taken = take_over_writer();
-    if (!taken.ok()) {
-      writer_.reset();
-      const ErrorCode code = taken.error().code();
-      return code == ErrorCode::kBusy ? not_live_yet(taken.error()) : not_live(taken.error().message());
-    }
+  Status taken = finish_file_change();
+  if (taken.ok()) taken = SnapshotLoad::remove_files(env_.files, paths_.load());
+  if (taken.ok() && state.current.size_pages != 0) taken = take_over_writer();
+  if (!taken.ok()) {
+    writer_.reset();
+    attached_ = false;
+    const ErrorCode code = taken.error().code();
+    const bool for_good = code == ErrorCode::kDiverged || code == ErrorCode::kCorrupt || code == ErrorCode::kInvalid;
+    return for_good ? not_live(taken.error().message()) : not_live_yet(taken.error());
+  }
+  if (Result<FileInfo> there = env_.files.info(paths_.database());
+      state.current.size_pages == 0 && there.ok() && S_ISREG(there.value().mode) && there.value().size_bytes != 0) {
+    return not_live("there is a file of this name that is not the node's");
   }
   tail_->forget();
   file_.reset();
@@ -231,26 +234,44 @@ Status Database::start_live_replica() {
   return {};
 }
 
+// A replacement or removal of the database's file goes on as its host would have gone on with it: connections on the
+// old file get an error at their next statement.
+Status Database::finish_file_change() {
+  const ControlState state = control_->state();
+  if (state.planned_kind == PlannedKind::kRemove) return remove_files(state.planned.position);
+  if (state.planned_kind != PlannedKind::kRename) return {};
+  if (TRY(env_.files.exists(paths_.load()))) {
+    // It was whole and synced before it was planned.
+    Result<FileInfo> like = env_.files.info(paths_.database());
+    TRY(remove_companions());
+    TRY(put_file_in_place(like.ok() ? &like.value() : nullptr));
+  }
+  writer_ = TRY(open_writer(state.planned_page_size));
+  TRY(position_by_content(state.planned_page_size, {state.planned}));
+  env_.observer.file_created(name());
+  use_writer();
+  return {};
+}
+
 // Becomes the WAL's writer, and finds out which state is the published one.
 Status Database::take_over_writer() {
-  writer_ = TRY(open_writer(control_->state().page_size));
+  if (writer_) return {};
   const ControlState state = control_->state();
+  writer_ = TRY(open_writer(state.page_size));
   const WalAnchor end = writer_->end();
-  const bool planned = state.planned_kind == PlannedKind::kWal;
+  const bool planned = state.planned_kind != PlannedKind::kNone;
   // A generation that has no commit yet leaves the file as the one before it. Who else may have begun one (a checkpoint
   // with TRUNCATE) is only known to have done so after the last commit that control knows of.
   const bool begun = end.frame == 0 && (!planned || end.salts == state.planned.anchor.salts);
-  if (planned && end == state.planned.anchor) {
-    if (!TRY(follow_planned(end))) TRY(position_by_content());
-  } else if (!(end == state.current.anchor) && !begun) {
-    TRY(position_by_content());
-  }
+  const bool published = state.planned_kind == PlannedKind::kWal && end == state.planned.anchor;
+  const bool known = published ? TRY(follow_planned()) : end == state.current.anchor || begun;
+  if (!known) TRY(position_by_content(state.page_size, {state.current, state.planned}));
   use_writer();
   return {};
 }
 
 // The planned transaction has been published: enters its records' sums. False: the log does not have them.
-Result<bool> Database::follow_planned(const WalAnchor& end) {
+Result<bool> Database::follow_planned() {
   const ControlState state = control_->state();
   Result<std::unique_ptr<LogCursor>> cursor = log_->read_after(state.current.position);
   if (!cursor.ok()) return false;
@@ -261,22 +282,19 @@ Result<bool> Database::follow_planned(const WalAnchor& end) {
     at = cursor.value()->info().position;
   }
   if (!(at == state.planned.position)) return false;
-  ControlPoint point = state.planned;
-  point.anchor = end;
-  advance(point);
+  advance(state.planned);
   return true;
 }
 
-// Hashes what the database holds, whose only writer we are: it is the state before the planned change, or behind it.
-Status Database::position_by_content() {
-  const ControlState state = control_->state();
+// Hashes what the database holds, whose only writer we are: it is one of the states that it may be in.
+Status Database::position_by_content(uint32_t page_size, const std::vector<ControlPoint>& states) {
   const Pgno size_pages = writer_->size_pages();
   std::vector<Checksum> hashes;
   Checksum sum;
-  Bytes page(state.page_size);
+  Bytes page(page_size);
   for (Pgno pgno = 1; pgno <= size_pages; ++pgno) {
     Checksum hash;
-    if (pgno != lock_page(state.page_size)) {
+    if (pgno != lock_page(page_size)) {
       TRY(writer_->read_page(pgno, page));
       if (pgno == 1) mask_local_bytes(page);
       hash = page_hash(pgno, page);
@@ -284,17 +302,23 @@ Status Database::position_by_content() {
     sum ^= hash;
     hashes.push_back(hash);
   }
-  ControlPoint point;
-  for (const ControlPoint& known : {state.current, state.planned}) {
-    if (known.position.checksum == sum && known.size_pages == size_pages) point = known;
+  for (const ControlPoint& found : states) {
+    if (found.position.checksum != sum || found.size_pages != size_pages) continue;
+    TRY(sums_->reserve(size_pages));
+    for (Pgno pgno = 1; pgno <= size_pages; ++pgno) sums_->set(pgno, hashes[pgno - 1]);
+    sums_->shrink(size_pages);
+    ControlState state = control_->state();
+    // What was planned as a copy is in no log, and is another database.
+    const bool copied = state.planned_kind == PlannedKind::kLoad || state.planned_kind == PlannedKind::kRename;
+    if (copied && found == state.planned) {
+      if (state.planned_kind == PlannedKind::kLoad) TRY(clear_log());
+      state.id = state.planned_id;
+      control_->store(state);
+    }
+    advance(found, page_size);
+    return {};
   }
-  if (point.size_pages == 0) return Error(ErrorCode::kDiverged, "its files are in no state that the node knows");
-  TRY(sums_->reserve(size_pages));
-  for (Pgno pgno = 1; pgno <= size_pages; ++pgno) sums_->set(pgno, hashes[pgno - 1]);
-  sums_->shrink(size_pages);
-  point.anchor = writer_->end();
-  advance(point);
-  return {};
+  return Error(ErrorCode::kDiverged, "its files are in no state that the node knows");
 }
 
 }  // namespace litefs

@@ -1,5 +1,6 @@
 // Listening and connecting.
 
+#include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -80,7 +81,8 @@ struct ListenHandle {
       return;
     }
     UvSocket* socket = new UvSocket(*loop, kind);
-    if (uv_accept(&uv.stream, socket->stream()) != 0) return socket->close();
+    const int accepted = open_handle(socket->handle(), [&] { return uv_accept(&uv.stream, socket->stream()); });
+    if (accepted != 0) return socket->close();
     std::shared_ptr<EventLoop::OnAccept> call = on_accept;
     (*call)(socket->hand_out(address));
   }
@@ -105,7 +107,7 @@ class UvListener final : public Listener {
   ~UvListener() override {
     CHECK(loop_.in_loop_thread());
     loop_.count_object(-1);
-    uv_close(&handle_->uv.any, [](uv_handle_t* h) { delete static_cast<ListenHandle*>(h->data); });
+    close_handle(&handle_->uv.any, [](uv_handle_t* h) { delete static_cast<ListenHandle*>(h->data); });
   }
 
   uint16_t port() const override { return port_; }
@@ -113,7 +115,7 @@ class UvListener final : public Listener {
 
   // A libuv code.
   int listen_tcp(const sockaddr_storage& address) {
-    int code = uv_tcp_bind(&handle_->uv.tcp, as_sockaddr(address), 0);
+    int code = open_handle(&handle_->uv.any, [&] { return uv_tcp_bind(&handle_->uv.tcp, as_sockaddr(address), 0); });
     if (code == 0) code = listen();
     if (code != 0) return code;
     sockaddr_storage bound{};
@@ -127,7 +129,7 @@ class UvListener final : public Listener {
   }
   int listen_pipe(const std::string& path) {
     handle_->address = path;
-    int code = uv_pipe_bind(&handle_->uv.pipe, path.c_str());
+    int code = open_handle(&handle_->uv.any, [&] { return uv_pipe_bind(&handle_->uv.pipe, path.c_str()); });
     // Before listen(): nobody can connect to a socket that does not listen yet.
     if (code == 0 && ::chmod(path.c_str(), 0600) != 0) code = uv_translate_sys_error(errno);
     return code == 0 ? listen() : code;
@@ -160,23 +162,17 @@ class DialState : public std::enable_shared_from_this<DialState> {
     if (!target.ok()) return answer_later(target.error());
     if (target.value().host.empty()) target.value().host = "localhost";
     port_ = target.value().port;
-    addrinfo hints = tcp_hints();
-    resolve_.data = new std::shared_ptr<DialState>(shared_from_this());
-    auto resolved = [](uv_getaddrinfo_t* r, int status, addrinfo* list) {
-      auto self = take(r->data);
-      if (status == 0) self->addresses_ = copy_addresses(list, self->port_);
-      uv_freeaddrinfo(list);
-      self->resolving_ = false;
-      if (status != 0) self->last_ = uv_error(status, self->what_);
-      if (self->done_) self->try_next();
-    };
-    int code = uv_getaddrinfo(loop_.uv(), &resolve_, resolved, target.value().host.c_str(), nullptr, &hints);
-    if (code == 0) {
-      resolving_ = true;
-      return;
-    }
-    take(resolve_.data);
-    answer_later(uv_error(code, what_));
+    loop_.resolve([&loop = loop_, host = target.value().host, port = port_, weak = weak_from_this()] {
+      if (weak.expired()) return;
+      addrinfo hints = tcp_hints();
+      addrinfo* list = nullptr;
+      const int code = getaddrinfo(host.c_str(), nullptr, &hints, &list);
+      std::vector<sockaddr_storage> found = copy_addresses(list, port);
+      if (list) freeaddrinfo(list);
+      loop.post([weak, code, found = std::move(found)] {
+        if (auto self = weak.lock()) self->resolved(code, found);
+      });
+    });
   }
 
   void begin_unix(const std::string& path, int64_t deadline_ms) {
@@ -187,7 +183,10 @@ class DialState : public std::enable_shared_from_this<DialState> {
     }
     socket_ = new UvSocket(loop_, UvSocket::Kind::kPipe);
     connect_.data = new std::shared_ptr<DialState>(shared_from_this());
-    uv_pipe_connect(&connect_, socket_->pipe(), path.c_str(), connected);
+    open_handle(socket_->handle(), [&] {
+      uv_pipe_connect(&connect_, socket_->pipe(), path.c_str(), connected);
+      return 0;
+    });
   }
 
   void give_up() {
@@ -211,12 +210,21 @@ class DialState : public std::enable_shared_from_this<DialState> {
     deadline_->start(deadline_ms);
   }
 
+  void resolved(int code, const std::vector<sockaddr_storage>& found) {
+    if (!done_) return;
+    addresses_ = found;
+    if (code != 0) last_ = Error(ErrorCode::kUnavailable, what_ + ": " + gai_strerror(code));
+    try_next();
+  }
+
   void try_next() {
     while (next_ < addresses_.size()) {
       const sockaddr_storage& address = addresses_[next_++];
       socket_ = new UvSocket(loop_, UvSocket::Kind::kTcp);
       connect_.data = new std::shared_ptr<DialState>(shared_from_this());
-      int code = uv_tcp_connect(&connect_, socket_->tcp(), as_sockaddr(address), connected);
+      int code = open_handle(socket_->handle(), [&] {
+        return uv_tcp_connect(&connect_, socket_->tcp(), as_sockaddr(address), connected);
+      });
       if (code == 0) return;
       take(connect_.data);
       std::exchange(socket_, nullptr)->close();
@@ -249,7 +257,6 @@ class DialState : public std::enable_shared_from_this<DialState> {
     EventLoop::OnConnected done = std::exchange(done_, nullptr);
     loop_.count_object(-1);
     deadline_.reset();
-    if (resolving_) uv_cancel(reinterpret_cast<uv_req_t*>(&resolve_));
     if (socket_) std::exchange(socket_, nullptr)->close();
     return done;
   }
@@ -259,8 +266,6 @@ class DialState : public std::enable_shared_from_this<DialState> {
   EventLoop::OnConnected done_;  // null: answered or given up
   std::string path_;
   uint16_t port_ = 0;
-  uv_getaddrinfo_t resolve_;
-  bool resolving_ = false;
   uv_connect_t connect_;
   std::vector<sockaddr_storage> addresses_;
   size_t next_ = 0;
@@ -288,12 +293,11 @@ Status clear_stale_socket(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.data(), path.size());
-  int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0) return errno_error(errno, "making a socket");
-  int code = ::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
-  bool refused = code != 0 && errno == ECONNREFUSED;
-  ::close(fd);
-  if (!refused) {
+  const OwnedDescriptor fd =
+      OwnedDescriptor::from([] { return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); });
+  if (fd.get() < 0) return errno_error(errno, "making a socket");
+  int code = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  if (code == 0 || errno != ECONNREFUSED) {
     return Error(ErrorCode::kBusy, "listening on " + path + ": another process listens there");
   }
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {

@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include "env/file.h"
+#include "env/owned_descriptor.h"
 
 namespace litefs {
 
@@ -68,10 +69,14 @@ FileInfo to_info(const struct stat& st) {
 
 class PosixMapping final : public Mapping {
  public:
-  PosixMapping(void* data, size_t size, std::string path) : data_(data), size_(size), path_(std::move(path)) {}
+  PosixMapping(void* data, size_t size, std::string path)
+      : data_(data), size_(size), path_(std::move(path)), generation_(fork_generation()) {}
   PosixMapping(const PosixMapping&) = delete;
   PosixMapping& operator=(const PosixMapping&) = delete;
-  ~PosixMapping() override { munmap(data_, size_); }
+  ~PosixMapping() override {
+    // A forked process does not have it, and may have another one there.
+    if (generation_ == fork_generation()) munmap(data_, size_);
+  }
 
   uint8_t* data() override { return static_cast<uint8_t*>(data_); }
   size_t size() const override { return size_; }
@@ -84,20 +89,21 @@ class PosixMapping final : public Mapping {
   void* data_;
   size_t size_;
   std::string path_;
+  const uint32_t generation_;
 };
 
 class PosixFile final : public File {
  public:
-  PosixFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  PosixFile(OwnedDescriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
   PosixFile(const PosixFile&) = delete;
   PosixFile& operator=(const PosixFile&) = delete;
-  ~PosixFile() override { close(fd_); }
 
   Result<size_t> read_at(uint64_t offset_bytes, MutableByteView out) override {
     size_t done = 0;
     while (done < out.size()) {
-      ssize_t n = retry_on_signal(
-          [&] { return pread(fd_, out.data() + done, out.size() - done, static_cast<off_t>(offset_bytes + done)); });
+      ssize_t n = retry_on_signal([&] {
+        return pread(fd_.get(), out.data() + done, out.size() - done, static_cast<off_t>(offset_bytes + done));
+      });
       if (n < 0) return errno_error(errno, "read " + path_);
       if (n == 0) break;
       done += static_cast<size_t>(n);
@@ -108,8 +114,9 @@ class PosixFile final : public File {
   Status write_at(uint64_t offset_bytes, ByteView data) override {
     size_t done = 0;
     while (done < data.size()) {
-      ssize_t n = retry_on_signal(
-          [&] { return pwrite(fd_, data.data() + done, data.size() - done, static_cast<off_t>(offset_bytes + done)); });
+      ssize_t n = retry_on_signal([&] {
+        return pwrite(fd_.get(), data.data() + done, data.size() - done, static_cast<off_t>(offset_bytes + done));
+      });
       if (n < 0) return errno_error(errno, "write " + path_);
       done += static_cast<size_t>(n);
     }
@@ -117,7 +124,7 @@ class PosixFile final : public File {
   }
 
   Status truncate(uint64_t size_bytes) override {
-    if (retry_on_signal([&] { return ftruncate(fd_, static_cast<off_t>(size_bytes)); }) != 0) {
+    if (retry_on_signal([&] { return ftruncate(fd_.get(), static_cast<off_t>(size_bytes)); }) != 0) {
       return errno_error(errno, "truncate " + path_);
     }
     return {};
@@ -126,8 +133,9 @@ class PosixFile final : public File {
   Status allocate(uint64_t offset_bytes, uint64_t size_bytes) override {
     const uint64_t size_before = TRY(info()).size_bytes;
     Status allocated;
-    if (retry_on_signal(
-            [&] { return fallocate(fd_, 0, static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes)); }) != 0) {
+    if (retry_on_signal([&] {
+          return fallocate(fd_.get(), 0, static_cast<off_t>(offset_bytes), static_cast<off_t>(size_bytes));
+        }) != 0) {
       const bool cannot = errno == EOPNOTSUPP || errno == ENOSYS;
       allocated = cannot ? rewrite(offset_bytes, size_bytes) : Status(errno_error(errno, "make room in " + path_));
     }
@@ -137,27 +145,33 @@ class PosixFile final : public File {
   }
 
   Status clone_from(File& source) override {
-    if (retry_on_signal([&] { return ioctl(fd_, FICLONE, source.fd()); }) == 0) return {};
+    if (retry_on_signal([&] { return ioctl(fd_.get(), FICLONE, source.fd()); }) == 0) return {};
     Error error = errno_error(errno, "clone " + source.path() + " to " + path_);
     bool cannot = errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV || errno == EINVAL || errno == ENOSYS;
     return cannot ? Error(ErrorCode::kUnsupported, error.message()) : error;
   }
 
   Status sync() override {
-    if (retry_on_signal([&] { return fdatasync(fd_); }) != 0) return errno_error(errno, "sync " + path_);
+    if (retry_on_signal([&] { return fdatasync(fd_.get()); }) != 0) return errno_error(errno, "sync " + path_);
     return {};
   }
 
   Result<FileInfo> info() override {
     struct stat st;
-    if (fstat(fd_, &st) != 0) return errno_error(errno, "stat " + path_);
+    if (fstat(fd_.get(), &st) != 0) return errno_error(errno, "stat " + path_);
     return to_info(st);
   }
 
   Result<std::unique_ptr<Mapping>> map(uint64_t offset_bytes, size_t size, bool writable) override {
-    void* p = mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd_,
+    void* p = mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, fd_.get(),
                    static_cast<off_t>(offset_bytes));
     if (p == MAP_FAILED) return errno_error(errno, "map " + path_);
+    // A mapping keeps the file open, with its locks: a forked process must not have one (owned_descriptor.h).
+    if (madvise(p, size, MADV_DONTFORK) != 0) {
+      const int error = errno;
+      munmap(p, size);
+      return errno_error(error, "keep a mapping of " + path_ + " from forked processes");
+    }
     return std::unique_ptr<Mapping>(new PosixMapping(p, size, path_));
   }
 
@@ -168,14 +182,14 @@ class PosixFile final : public File {
     lock.l_whence = SEEK_SET;
     lock.l_start = static_cast<off_t>(start);
     lock.l_len = static_cast<off_t>(length);
-    if (retry_on_signal([&] { return fcntl(fd_, F_OFD_SETLK, &lock); }) == 0) return {};
+    if (retry_on_signal([&] { return fcntl(fd_.get(), F_OFD_SETLK, &lock); }) == 0) return {};
     if (errno == EAGAIN || errno == EACCES) return Error(ErrorCode::kBusy, path_ + " is locked");
     return errno_error(errno, "lock " + path_);
   }
 
   Status check_no_writers() override {
-    if (fcntl(fd_, F_SETLEASE, F_RDLCK) == 0) {
-      fcntl(fd_, F_SETLEASE, F_UNLCK);
+    if (fcntl(fd_.get(), F_SETLEASE, F_RDLCK) == 0) {
+      fcntl(fd_.get(), F_SETLEASE, F_UNLCK);
       return {};
     }
     if (errno == EAGAIN || errno == EBUSY) {
@@ -184,7 +198,7 @@ class PosixFile final : public File {
     return Error(ErrorCode::kUnsupported, "lease on " + path_ + ": " + errno_text(errno));
   }
 
-  int fd() const override { return fd_; }
+  int fd() const override { return fd_.get(); }
   const std::string& path() const override { return path_; }
 
  private:
@@ -203,7 +217,7 @@ class PosixFile final : public File {
     return {};
   }
 
-  int fd_;
+  OwnedDescriptor fd_;
   std::string path_;
 };
 
@@ -213,9 +227,10 @@ class PosixFileSystem final : public FileSystem {
     int flags = O_CLOEXEC | (mode == OpenMode::kReadOnly ? O_RDONLY : O_RDWR);
     if (mode == OpenMode::kCreate) flags |= O_CREAT;
     if (mode == OpenMode::kCreateNew) flags |= O_CREAT | O_EXCL;
-    int fd = retry_on_signal([&] { return ::open(path.c_str(), flags, 0644); });
-    if (fd < 0) return errno_error(errno, "open " + path);
-    return std::unique_ptr<File>(new PosixFile(fd, path));
+    OwnedDescriptor fd =
+        OwnedDescriptor::from([&] { return retry_on_signal([&] { return ::open(path.c_str(), flags, 0644); }); });
+    if (fd.get() < 0) return errno_error(errno, "open " + path);
+    return std::unique_ptr<File>(new PosixFile(std::move(fd), path));
   }
 
   Result<FileInfo> info(const std::string& path) override {
@@ -268,12 +283,10 @@ class PosixFileSystem final : public FileSystem {
   }
 
   Status sync_directory(const std::string& path) override {
-    int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return errno_error(errno, "open directory " + path);
-    int rc = fsync(fd);
-    int error = errno;
-    close(fd);
-    if (rc != 0) return errno_error(error, "sync directory " + path);
+    const OwnedDescriptor fd =
+        OwnedDescriptor::from([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
+    if (fd.get() < 0) return errno_error(errno, "open directory " + path);
+    if (fsync(fd.get()) != 0) return errno_error(errno, "sync directory " + path);
     return {};
   }
 };

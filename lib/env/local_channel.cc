@@ -1,6 +1,7 @@
 #include "env/local_channel.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -54,9 +55,10 @@ Error gone() { return Error(ErrorCode::kUnavailable, "the other process has gone
 
 Result<std::unique_ptr<LocalChannel>> LocalChannel::connect(const std::string& path) {
   const Address address = TRY(Address::of(path));
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  OwnedDescriptor owned = OwnedDescriptor::from([] { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); });
+  const int fd = owned.get();
   if (fd < 0) return errno_error(errno, "create a socket");
-  auto channel = std::unique_ptr<LocalChannel>(new LocalChannel(fd));
+  auto channel = std::unique_ptr<LocalChannel>(new LocalChannel(std::move(owned)));
   while (::connect(fd, address.get(), Address::size()) != 0) {
     if (errno == EINTR) continue;
     const std::string what = "connect to " + path;
@@ -66,8 +68,6 @@ Result<std::unique_ptr<LocalChannel>> LocalChannel::connect(const std::string& p
   return channel;
 }
 
-LocalChannel::~LocalChannel() { close(fd_); }
-
 Status LocalChannel::send(ByteView message) {
   Bytes whole;
   whole.reserve(kLengthBytes + message.size());
@@ -76,7 +76,7 @@ Status LocalChannel::send(ByteView message) {
   writer.bytes(message);
   ByteView rest(whole);
   while (!rest.empty()) {
-    const ssize_t n = ::send(fd_, rest.data(), rest.size(), MSG_NOSIGNAL);
+    const ssize_t n = ::send(fd_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
     if (n >= 0) {
       rest = rest.subspan(static_cast<size_t>(n));
     } else if (errno != EINTR) {
@@ -91,7 +91,7 @@ Result<bool> LocalChannel::try_send(ByteView message) {
   ByteWriter writer(whole);
   writer.le32(static_cast<uint32_t>(message.size()));
   writer.bytes(message);
-  const ssize_t n = ::send(fd_, whole.data(), whole.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  const ssize_t n = ::send(fd_.get(), whole.data(), whole.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   // Few bytes go as a whole or not at all: they share one buffer of the socket.
   if (n == static_cast<ssize_t>(whole.size())) return true;
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
@@ -100,7 +100,7 @@ Result<bool> LocalChannel::try_send(ByteView message) {
 
 Status LocalChannel::receive_exactly(MutableByteView out) {
   while (!out.empty()) {
-    const ssize_t n = recv(fd_, out.data(), out.size(), 0);
+    const ssize_t n = recv(fd_.get(), out.data(), out.size(), 0);
     if (n > 0) {
       out = out.subspan(static_cast<size_t>(n));
     } else if (n == 0 || errno != EINTR) {
@@ -120,13 +120,15 @@ Result<Bytes> LocalChannel::receive(size_t bytes_max) {
   return message;
 }
 
-void LocalChannel::shut() { shutdown(fd_, SHUT_RDWR); }
+void LocalChannel::shut() { shutdown(fd_.get(), SHUT_RDWR); }
 
 Result<std::unique_ptr<LocalListener>> LocalListener::listen(const std::string& path) {
   const Address address = TRY(Address::of(path));
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  OwnedDescriptor owned =
+      OwnedDescriptor::from([] { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); });
+  const int fd = owned.get();
   if (fd < 0) return errno_error(errno, "create a socket");
-  auto listener = std::unique_ptr<LocalListener>(new LocalListener(fd, path));
+  auto listener = std::unique_ptr<LocalListener>(new LocalListener(std::move(owned), path));
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return errno_error(errno, "replace " + path);
   // Before it has its name, so that nobody else can use it in between.
   if (fchmod(fd, S_IRUSR | S_IWUSR) != 0) return errno_error(errno, "set the mode of " + path);
@@ -136,20 +138,23 @@ Result<std::unique_ptr<LocalListener>> LocalListener::listen(const std::string& 
 }
 
 LocalListener::~LocalListener() {
-  close(fd_);
-  unlink(path_.c_str());
+  if (fd_.get() >= 0) unlink(path_.c_str());
 }
 
 Result<std::unique_ptr<LocalChannel>> LocalListener::accept() {
   for (;;) {
-    const int fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
-    if (fd >= 0) return std::unique_ptr<LocalChannel>(new LocalChannel(fd));
-    if (errno == EINTR || errno == ECONNABORTED) continue;
+    // Waited for outside: a fork waits for what is being opened.
+    struct pollfd waits = {fd_.get(), POLLIN, 0};
+    poll(&waits, 1, -1);
+    OwnedDescriptor accepted =
+        OwnedDescriptor::from([&] { return accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC); });
+    if (accepted.get() >= 0) return std::unique_ptr<LocalChannel>(new LocalChannel(std::move(accepted)));
+    if (errno == EINTR || errno == ECONNABORTED || errno == EAGAIN) continue;
     if (errno == EINVAL) return Error(ErrorCode::kCancelled, path_ + " listens no more");
     return errno_error(errno, "accept a connection on " + path_);
   }
 }
 
-void LocalListener::shut() { shutdown(fd_, SHUT_RDWR); }
+void LocalListener::shut() { shutdown(fd_.get(), SHUT_RDWR); }
 
 }  // namespace litefs

@@ -1,7 +1,7 @@
 // Messages between processes of one machine and one user, over a stream socket with a name in the file system.
 //
 // A message is its length in bytes (u32, little-endian) and the bytes. All calls block; shut() ends those that are under
-// way, from any thread. Thread rule: one thread sends and one receives at a time; shut() by any.
+// way, from any thread. In a forked process all fail. Thread rule: one thread sends and one receives at a time; shut() by any.
 #pragma once
 
 #include <memory>
@@ -9,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "env/owned_descriptor.h"
 
 namespace litefs {
 
@@ -16,7 +17,6 @@ class LocalChannel {
  public:
   // kNotFound: there is no such socket, or nobody listens on it (a killed process leaves its name).
   static Result<std::unique_ptr<LocalChannel>> connect(const std::string& path);
-  ~LocalChannel();
   LocalChannel(const LocalChannel&) = delete;
   LocalChannel& operator=(const LocalChannel&) = delete;
 
@@ -30,10 +30,10 @@ class LocalChannel {
 
  private:
   friend class LocalListener;
-  explicit LocalChannel(int fd) : fd_(fd) {}
+  explicit LocalChannel(OwnedDescriptor fd) : fd_(std::move(fd)) {}
   Status receive_exactly(MutableByteView out);
 
-  const int fd_;
+  OwnedDescriptor fd_;
 };
 
 class LocalListener {
@@ -50,9 +50,9 @@ class LocalListener {
   void shut();
 
  private:
-  LocalListener(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  LocalListener(OwnedDescriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
 
-  const int fd_;
+  OwnedDescriptor fd_;
   const std::string path_;
 };
 

@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <time.h>
 
+#include <array>
+
 namespace litefs {
 
 Error uv_error(int code, const std::string& what) {
@@ -27,6 +29,13 @@ Error uv_error(int code, const std::string& what) {
     case UV_EAI_NONAME: return Error(ErrorCode::kUnavailable, text);
     default: return Error(ErrorCode::kIo, text);
   }
+}
+
+void close_handle(uv_handle_t* handle, uv_close_cb closed) {
+  ForkHold hold;
+  uv_os_fd_t fd;
+  if (uv_fileno(handle, &fd) == 0) forget_descriptor(fd);
+  uv_close(handle, closed);
 }
 
 namespace {
@@ -55,6 +64,11 @@ class SigpipeBlock {
   sigset_t pipe_;
   sigset_t before_;
 };
+
+// What libuv opens for a loop itself: epoll, what wakes it, and the pipe for signals.
+std::array<int, 4> descriptors_of(const uv_loop_t& loop) {
+  return {uv_backend_fd(&loop), loop.async_io_watcher.fd, loop.signal_pipefd[0], loop.signal_pipefd[1]};
+}
 
 struct TimerHandle {
   uv_timer_t uv;
@@ -98,8 +112,12 @@ class UvTimer final : public Timer {
 }  // namespace
 
 UvLoop::UvLoop(const Log& log) : log_(log) {
-  CHECK_EQ(uv_loop_init(&loop_), 0);
-  CHECK_EQ(uv_async_init(&loop_, &wake_, [](uv_async_t* h) { static_cast<UvLoop*>(h->data)->run_posted(); }), 0);
+  {
+    ForkHold hold;
+    CHECK_EQ(uv_loop_init(&loop_), 0);
+    CHECK_EQ(uv_async_init(&loop_, &wake_, [](uv_async_t* h) { static_cast<UvLoop*>(h->data)->run_posted(); }), 0);
+    for (int fd : descriptors_of(loop_)) note_descriptor(fd);
+  }
   wake_.data = this;
   uv_prepare_init(&loop_, &before_poll_);
   before_poll_.data = this;
@@ -111,6 +129,7 @@ UvLoop::UvLoop(const Log& log) : log_(log) {
 
 UvLoop::~UvLoop() {
   CHECK(in_loop_thread());
+  resolver_.reset();  // waits: the system's resolver cannot be interrupted
   std::vector<std::function<void()>> dropped;
   {
     MutexLock lock(mutex_);
@@ -123,7 +142,9 @@ UvLoop::~UvLoop() {
   uv_close(reinterpret_cast<uv_handle_t*>(&wake_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&before_poll_), nullptr);
   uv_close(reinterpret_cast<uv_handle_t*>(&after_poll_), nullptr);
-  uv_run(&loop_, UV_RUN_DEFAULT);  // the close callbacks, and requests that cannot be cancelled
+  uv_run(&loop_, UV_RUN_DEFAULT);  // the close callbacks
+  ForkHold hold;
+  for (int fd : descriptors_of(loop_)) forget_descriptor(fd);
   CHECK_EQ(uv_loop_close(&loop_), 0);
 }
 
@@ -158,6 +179,12 @@ bool UvLoop::in_loop_thread() const {
 
 std::unique_ptr<Timer> UvLoop::timer(std::function<void()> fn) {
   return std::make_unique<UvTimer>(*this, std::move(fn));
+}
+
+void UvLoop::resolve(std::function<void()> job) {
+  CHECK(in_loop_thread());
+  if (!resolver_) resolver_ = std::make_unique<WorkerPool>("litefs-names", 1);
+  resolver_->post(std::move(job));
 }
 
 uv_buf_t UvLoop::read_buffer() {

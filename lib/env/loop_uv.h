@@ -15,6 +15,8 @@
 
 #include "base/mutex.h"
 #include "env/loop.h"
+#include "env/owned_descriptor.h"
+#include "env/worker_pool.h"
 
 namespace litefs {
 
@@ -23,6 +25,17 @@ Error uv_error(int code, const std::string& what);
 
 // "address:port" of an IPv4 or IPv6 address.
 std::string socket_address_text(const struct sockaddr* address);
+
+// A handle's descriptor is noted (owned_descriptor.h) while it has one. Runs what may give it one.
+template <class Open>
+int open_handle(uv_handle_t* handle, Open open) {
+  ForkHold hold;
+  const int code = open();
+  uv_os_fd_t fd;
+  if (uv_fileno(handle, &fd) == 0) note_descriptor(fd);
+  return code;
+}
+void close_handle(uv_handle_t* handle, uv_close_cb closed);
 
 class UvSocket;
 
@@ -44,6 +57,9 @@ class UvLoop final : public EventLoop {
 
   uv_loop_t* uv() { return &loop_; }
   const Log& log() const { return log_; }
+  // Runs a job that looks a name up, on a thread of its own. Not on libuv's: in a forked process exit() would wait for
+  // its threads, which are not there, and crash.
+  void resolve(std::function<void()> job);
   // For one read at a time: data is handed on before the next read.
   uv_buf_t read_buffer();
   // Calls the socket's turn_end() before this turn of the loop ends.
@@ -67,6 +83,7 @@ class UvLoop final : public EventLoop {
   std::vector<UvSocket*> marked_;
   std::set<UvSocket*> lingering_;
   Bytes read_buffer_;
+  std::unique_ptr<WorkerPool> resolver_;  // from the first name on
   int objects_ = 0;
   std::atomic<std::thread::id> running_thread_{};
 
@@ -84,6 +101,7 @@ class UvSocket {
   UvSocket& operator=(const UvSocket&) = delete;
 
   UvLoop& loop() { return loop_; }
+  uv_handle_t* handle() { return &handle_.any; }
   uv_stream_t* stream() { return &handle_.stream; }
   uv_tcp_t* tcp() { return &handle_.tcp; }
   uv_pipe_t* pipe() { return &handle_.pipe; }

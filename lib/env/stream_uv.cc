@@ -123,7 +123,7 @@ void UvSocket::close() {
   if (owner_) owner_->let_go();
   owner_ = nullptr;
   loop_.forget_lingering(this);
-  uv_close(&handle_.any, [](uv_handle_t* h) { delete static_cast<UvSocket*>(h->data); });
+  close_handle(&handle_.any, [](uv_handle_t* h) { delete static_cast<UvSocket*>(h->data); });
 }
 
 void UvSocket::mark() {

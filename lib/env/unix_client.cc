@@ -12,32 +12,19 @@
 #include <cstring>
 
 #include "env/file.h"
+#include "env/owned_descriptor.h"
 
 namespace litefs {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  ~Fd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 class Exchange {
  public:
   explicit Exchange(const UnixExchange& exchange)
       : exchange_(exchange),
         deadline_(SteadyClock::now() + std::chrono::milliseconds(exchange.timeout_ms)),
-        socket_(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {}
+        socket_(OwnedDescriptor::from([] { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); })) {}
 
   Status run(const std::function<Status(ByteView)>& take) {
     if (socket_.get() < 0) return errno_error(errno, "create a socket");
@@ -58,7 +45,8 @@ class Exchange {
 
   // An address has room for 107 bytes; through /proc a directory of any length fits.
   Status connect_to_path() {
-    Fd directory(open(directory_of(exchange_.path).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const OwnedDescriptor directory = OwnedDescriptor::from(
+        [&] { return open(directory_of(exchange_.path).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC); });
     if (directory.get() < 0) return failed(errno, "connect to");
     std::string name = exchange_.path.substr(exchange_.path.rfind('/') + 1);
     struct sockaddr_un address = {};
@@ -134,7 +122,7 @@ class Exchange {
 
   const UnixExchange& exchange_;
   SteadyClock::time_point deadline_;
-  Fd socket_;
+  OwnedDescriptor socket_;
 };
 
 }  // namespace

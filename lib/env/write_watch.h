@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "base/result.h"
+#include "env/owned_descriptor.h"
 
 namespace litefs {
 
 class WriteWatch {
  public:
   static Result<std::unique_ptr<WriteWatch>> create();
-  ~WriteWatch();
   WriteWatch(const WriteWatch&) = delete;
   WriteWatch& operator=(const WriteWatch&) = delete;
 
@@ -31,10 +31,11 @@ class WriteWatch {
  private:
   void read_writes(std::vector<int>& written);
 
-  WriteWatch(int inotify_fd, int wake_fd) : inotify_fd_(inotify_fd), wake_fd_(wake_fd) {}
+  WriteWatch(OwnedDescriptor inotify_fd, OwnedDescriptor wake_fd)
+      : inotify_fd_(std::move(inotify_fd)), wake_fd_(std::move(wake_fd)) {}
 
-  int inotify_fd_;
-  int wake_fd_;
+  OwnedDescriptor inotify_fd_;
+  OwnedDescriptor wake_fd_;
 };
 
 // Sleeps for about this long; the thread that calls it should have called precise_sleeps() once.

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <set>
 
+#include "env/owned_descriptor.h"
 #include "env/process.h"
 #include "env/quiet_signals.h"
 #include "env/worker_pool.h"
@@ -21,12 +22,14 @@ constexpr std::chrono::milliseconds kFailurePause{500};
 
 using SteadyClock = std::chrono::steady_clock;
 
-using DirectoryKey = std::tuple<int, uint64_t, uint64_t>;  // process, device, inode
+using DirectoryKey = std::pair<uint64_t, uint64_t>;  // device, inode
 
 // The data directories that this process is a member of. Two members would not know of each other's descriptors
-// (late_closing.h). A forked process has none of them.
+// (late_closing.h).
 class Directories {
  public:
+  const uint32_t generation = fork_generation();
+
   bool add(const DirectoryKey& key) {
     MutexLock lock(mutex_);
     return keys_.insert(key).second;
@@ -41,9 +44,15 @@ class Directories {
   std::set<DirectoryKey> keys_ GUARDED_BY(mutex_);
 };
 
+// A forked process has one of its own: the mutex of before may have been held when it was made.
 Directories& directories() {
-  static Directories& one = *new Directories;
-  return one;
+  static constinit std::atomic<Directories*> current{nullptr};
+  Directories* now = current.load();
+  while (!now || now->generation != fork_generation()) {
+    auto next = std::make_unique<Directories>();
+    if (current.compare_exchange_strong(now, next.get())) return *next.release();
+  }
+  return *now;
 }
 
 Result<std::string> make_canonical(FileSystem& files, const std::string& directory) {
@@ -72,7 +81,7 @@ Status Member::prepare() {
     return Error(ErrorCode::kInvalid, options_.data_dir + "/db is a symbolic link; make the data directory one");
   }
   const FileInfo info = TRY(files_.info(options_.data_dir));
-  const DirectoryKey key{process_id(), info.device, info.inode};
+  const DirectoryKey key{info.device, info.inode};
   if (!directories().add(key)) {
     return Error(ErrorCode::kBusy, "this process (pid " + std::to_string(process_id()) + ") has the node of " +
                                        options_.data_dir + " open already");

@@ -18,7 +18,6 @@
 #include <optional>
 #include <string>
 #include <thread>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -111,7 +110,7 @@ class Member final : private InProcessNode::Listener {
   const std::unique_ptr<FileSystem> real_files_ = posix_file_system();
   LateClosingFiles files_{*real_files_};
   std::string root_;
-  std::optional<std::tuple<int, uint64_t, uint64_t>> directory_;  // process, device, inode
+  std::optional<std::pair<uint64_t, uint64_t>> directory_;  // device, inode
   std::unique_ptr<File> attending_;  // DATA/lock, with the shared lock
 
   Mutex mutex_;

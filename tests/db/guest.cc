@@ -215,7 +215,8 @@ int x_truncate(sqlite3_file* f, sqlite3_int64 size) {
   GuestFile* file = of(f);
   bool allowed = true;
   const bool ends = file->kind == Kind::kJournal && size == 0;
-  if ((file->kind == Kind::kDatabase && g_wals > 0) || file->kind == Kind::kWal) allowed = ask("drain", *file->database);
+  if ((file->kind == Kind::kDatabase && g_wals > 0) || file->kind == Kind::kWal)
+    allowed = ask("drain", *file->database);
   if (ends) allowed = ask("journal", *file->database);
   if (!allowed || !step("truncate", file->kind)) return SQLITE_IOERR_TRUNCATE;
   const int code = real(f).xTruncate(file->real, size);
@@ -231,9 +232,7 @@ int x_unlock(sqlite3_file* f, int level) { return real(f).xUnlock(of(f)->real, l
 int x_reserved(sqlite3_file* f, int* out) { return real(f).xCheckReservedLock(of(f)->real, out); }
 int x_control(sqlite3_file* f, int op, void* argument) { return real(f).xFileControl(of(f)->real, op, argument); }
 int x_sector(sqlite3_file* f) { return real(f).xSectorSize(of(f)->real); }
-int x_device(sqlite3_file* f) {
-  return real(f).xDeviceCharacteristics(of(f)->real) & ~SQLITE_IOCAP_BATCH_ATOMIC;
-}
+int x_device(sqlite3_file* f) { return real(f).xDeviceCharacteristics(of(f)->real) & ~SQLITE_IOCAP_BATCH_ATOMIC; }
 int x_shm_map(sqlite3_file* f, int region, int size, int extend, void volatile** out) {
   GuestFile* file = of(f);
   const int code = real(f).xShmMap(file->real, region, size, extend, out);
@@ -287,14 +286,17 @@ int v_delete(sqlite3_vfs*, const char* path, int sync) {
   const char* what = kind == Kind::kJournal ? "journal" : kind == Kind::kWal ? "wal-unlink" : "super";
   int there = 0;
   g_real->xAccess(g_real, path, SQLITE_ACCESS_EXISTS, &there);
-  if (there && (!ask(what, kind == Kind::kSuper ? path : database) || !step("unlink", kind))) return SQLITE_IOERR_DELETE;
+  if (there && (!ask(what, kind == Kind::kSuper ? path : database) || !step("unlink", kind)))
+    return SQLITE_IOERR_DELETE;
   const int code = g_real->xDelete(g_real, path, sync);
   if (there && code == SQLITE_OK && kind == Kind::kJournal) ask("journal-unlinked", database);
   if (there && code == SQLITE_OK && kind == Kind::kWal) ask("wal-unlinked", database);
   return code;
 }
 int v_access(sqlite3_vfs*, const char* path, int flags, int* out) { return g_real->xAccess(g_real, path, flags, out); }
-int v_full(sqlite3_vfs*, const char* path, int size, char* out) { return g_real->xFullPathname(g_real, path, size, out); }
+int v_full(sqlite3_vfs*, const char* path, int size, char* out) {
+  return g_real->xFullPathname(g_real, path, size, out);
+}
 int v_random(sqlite3_vfs*, int size, char* out) { return g_real->xRandomness(g_real, size, out); }
 int v_sleep(sqlite3_vfs*, int us) { return g_real->xSleep(g_real, us); }
 int v_time(sqlite3_vfs*, double* now) { return g_real->xCurrentTime(g_real, now); }

@@ -1,118 +1,20 @@
 #define DOCTEST_CONFIG_IMPLEMENT
 // A node is taken over while other processes use its databases: hosts die and follow each other, guests go on.
-#include <filesystem>
-#include <iostream>
-
-#include "db/guest.h"
-#include "db/log_replay.h"
-#include "sqlite/journal.h"
+#include "db/live_story.h"
 
 using namespace litefs;
 using namespace litefs::test;
 
+int live_replica_host(const std::string& directory);  // live_replica_test.cc
+
 int main(int argc, char** argv) {
+  if (argc == 3 && std::string(argv[1]) == "--live-replica") return live_replica_host(argv[2]);
   if (int code = guest_main(argc, argv); code >= 0) return code;
   return doctest::Context(argc, argv).run();
 }
 
-namespace {
-
-// A data directory, the host of the moment, and guests.
-struct Story {
-  Story() {
-    node = std::make_unique<TestNode>(dir.path());
-    db = node->start_primary("app.db", epoch);
-    db->set_writes_unseen(true);  // as for guests
-  }
-
-  Guest::Host host() {
-    return [this](const std::string& what, const std::string& file) -> Status {
-      if (what == "super") return node->store().capture_group(file);
-      return serve_guest(*node->database(file.substr(file.rfind('/') + 1)), what);
-    };
-  }
-  std::unique_ptr<Guest> guest(const std::string& name = "app.db") {
-    return std::make_unique<Guest>(node->file(name), host());
-  }
-  // Nothing of the host is told to stop: it is gone between two instructions.
-  void host_dies() {
-    db.reset();
-    node.reset();
-  }
-  void take_over() {
-    node = std::make_unique<TestNode>(dir.path());
-    db = node->take_over("app.db", ++epoch);
-    CHECK(db->state() == DatabaseState::kReady);
-  }
-  void host_changes() {
-    host_dies();
-    take_over();
-  }
-  // What the log says, the page sums and the file agree; nobody is in the middle of a transaction.
-  void check(Guest& reader) { CHECK(difference(reader) == ""); }
-  std::string difference(Guest& reader) {
-    Status drained = db->drain(true);
-    if (!drained.ok()) return drained.error().message();
-    const std::string wrong = replay.follow(*db);
-    if (!wrong.empty()) return wrong;
-    if (!(replay.position() == db->position())) return "the log ends elsewhere than the database";
-    const std::string copy = dir.path() + "/copy.db";
-    std::filesystem::remove(copy);
-    const std::string version = reader.run("PRAGMA schema_version");
-    {
-      Shell shell(node->file("app.db"), true);
-      const std::string said = shell.run(".backup " + copy);
-      if (!said.empty()) return said;
-    }
-    auto files = posix_file_system();
-    Bytes all = files->read_all(copy, 1u << 30).value();
-    // The backup has raised it.
-    if (!all.empty()) store_be32(all.data() + 40, static_cast<uint32_t>(std::stoul(version)));
-    REQUIRE(files->open(copy, OpenMode::kReadWrite).value()->write_at(0, all).ok());
-    const std::string differs = replay.difference(copy);
-    if (!differs.empty()) return differs;
-    return sums_difference(all);
-  }
-  std::string sums_difference(const Bytes& all) {
-    const uint32_t page_size = db->info().page_size;
-    const Pgno size_pages = static_cast<Pgno>(all.size() / page_size);
-    if (size_pages != db->info().size_pages) return "another size";
-    Bytes page(page_size);
-    for (Pgno first = 1; first <= size_pages; first += kRangePages) {
-      SumsQuestion question;
-      question.of_pages = true;
-      question.ranges = {(first - 1) / kRangePages};
-      std::vector<Checksum> sums = db->sums(question).value();
-      for (Pgno pgno = first; pgno < first + kRangePages; ++pgno) {
-        Checksum expected;
-        if (pgno <= size_pages && pgno != lock_page(page_size)) {
-          std::copy_n(all.begin() + static_cast<ptrdiff_t>(pgno - 1) * page_size, page_size, page.begin());
-          if (pgno == 1) mask_local_bytes(page);
-          expected = page_hash(pgno, page);
-        }
-        if (sums[pgno - first] != expected) return "the sum of page " + std::to_string(pgno) + " is wrong";
-      }
-    }
-    return "";
-  }
-  bool journal_is_hot() {
-    auto journal = posix_file_system()->open_if_there(node->file("app.db-journal"), OpenMode::kReadOnly).value();
-    uint8_t first[kJournalHeaderBytes];
-    return journal && litefs::journal_is_hot(ByteView(first, journal->read_at(0, first).value()));
-  }
-  uint64_t txid() { return db->position().txid.value; }
-
-  TempDir dir;
-  uint64_t epoch = 1;
-  std::unique_ptr<TestNode> node;
-  std::shared_ptr<Database> db;
-  LogReplay replay;
-};
-
-}  // namespace
-
 TEST_CASE("commits in a WAL that were made while no host was there are captured by the next one") {
-  Story story;
+  LiveStory story;
   auto a = story.guest();
   CHECK(a->run("PRAGMA journal_mode=WAL") == "wal");
   CHECK(a->run("CREATE TABLE t(x); INSERT INTO t VALUES(1)") == "");
@@ -142,7 +44,7 @@ TEST_CASE("commits in a WAL that were made while no host was there are captured 
 TEST_CASE("a large transaction that has spilled into the WAL is taken over in flight") {
   for (const char* end : {"COMMIT", "ROLLBACK"}) {
     CAPTURE(end);
-    Story story;
+    LiveStory story;
     auto a = story.guest();
     a->run("PRAGMA journal_mode=WAL");
     a->run("PRAGMA cache_size=5; CREATE TABLE t(x); INSERT INTO t VALUES(randomblob(100))");
@@ -185,7 +87,7 @@ TEST_CASE("a writer in a rollback mode goes on over a change of the host at each
     for (const bool exclusive : {false, true}) {
       CAPTURE(mode);
       CAPTURE(exclusive);
-      Story story;
+      LiveStory story;
       auto a = story.guest();
       fill(*a, mode);
       if (exclusive) a->run("PRAGMA locking_mode=EXCLUSIVE");
@@ -213,12 +115,13 @@ TEST_CASE("a writer in a rollback mode goes on over a change of the host at each
   }
 }
 
-TEST_CASE("a writer that is killed at any of its steps is rolled back by the next reader, behind a change of the host") {
+TEST_CASE(
+    "a writer that is killed at any of its steps is rolled back by the next reader, behind a change of the host") {
   for (const std::string mode : {"delete", "truncate", "persist"}) {
     for (int step = 1;; ++step) {
       CAPTURE(mode);
       CAPTURE(step);
-      Story story;
+      LiveStory story;
       auto a = story.guest();
       fill(*a, mode);
       auto b = story.guest();

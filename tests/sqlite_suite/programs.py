@@ -22,16 +22,17 @@ def speedtest(mode, *options):
     return [["suite_speedtest1", "--size", "10", "--verify", "--journal", mode, *options, "speed.db"]]
 
 
+# Names that directories on a mount may have: one that ends in -wal is a database's file.
 PROGRAMS = {
-    **{f"mptest-{script}-{mode}": mptest(script, mode)
+    **{f"mptest_{script}_{mode}": mptest(script, mode)
        for script in ("config01", "config02", "crash01", "multiwrite01") for mode in ("delete", "wal")},
-    **{f"threadtest3-{test}": [[THREADS, test]] for test in (
+    **{f"threadtest3_{test}": [[THREADS, test]] for test in (
         "walthread1", "walthread2", "walthread3", "walthread4", "walthread5", "cgt_pager_1", "dynamic_triggers",
         "checkpoint_starvation_1", "checkpoint_starvation_2", "create_drop_index_1", "lookaside1", "vacuum1", "stress1",
         "stress2", "shared1")},
-    **{f"kvtest-{mode}": kvtest(mode) for mode in ("delete", "truncate", "persist", "wal")},
-    **{f"speedtest1-{mode}": speedtest(mode) for mode in ("delete", "truncate", "persist", "wal")},
-    "speedtest1-exclusive": speedtest("wal", "--exclusive"),
+    **{f"kvtest_{mode}": kvtest(mode) for mode in ("delete", "truncate", "persist", "wal")},
+    **{f"speedtest1_{mode}": speedtest(mode) for mode in ("delete", "truncate", "persist", "wal")},
+    "speedtest1_exclusive": speedtest("wal", "--exclusive"),
 }
 
 # What of a program's output says whether it is right, and is the same in each run.

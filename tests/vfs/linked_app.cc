@@ -16,6 +16,12 @@
 //                              writes the database's content, for comparing
 //   log                        what SQLite has logged since this was asked last
 //   fork CONNECTION            what a forked process gets for using that connection, opening one, and using the node
+//   leave-child                forks a process that lives on by itself, up to a minute: "PID"
+//   end-child                  forks a process that only calls exit()
+//   child-node CONFIG CONNECTION SQL
+//                              forks a process that closes the connection, opens a node of its own and runs SQL there
+//                              on "db": what registering the VFS answers with the connection open and closed, rows, the
+//                              TXID
 //   role                       "ROLE PRIMARY"
 //
 // It ends at the end of its input: with 0 where the node could be closed, and no snapshot was wrong.
@@ -105,6 +111,12 @@ class LinkedApp {
       log_lines.clear();
     } else if (verb == "fork") {
       use_after_fork(words.at(1));
+    } else if (verb == "leave-child") {
+      leave_child();
+    } else if (verb == "end-child") {
+      end_child();
+    } else if (verb == "child-node") {
+      use_node_of_child(words);
     } else if (verb == "role") {
       std::cout << "row " << node_.role() << " " << node_.primary() << "\n";
     } else {
@@ -180,9 +192,80 @@ class LinkedApp {
       sqlite3_close(db);
       _exit(0);
     }
+    join_child(child);
+  }
+
+  static void leave_child() {
+    std::cout.flush();
+    int told[2];
+    if (pipe(told) != 0) throw std::runtime_error("no pipe");
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(60);
+      close(STDIN_FILENO);
+      close(STDOUT_FILENO);
+      close(told[0]);
+      if (write(told[1], "x", 1) != 1) _exit(1);
+      for (;;) pause();
+    }
+    close(told[1]);
+    char byte;
+    const bool runs = read(told[0], &byte, 1) == 1;
+    close(told[0]);
+    if (!runs) throw std::runtime_error("the child does not run");
+    std::cout << "row " << child << "\n";
+  }
+
+  void use_node_of_child(const std::vector<std::string>& words) {
+    std::string script;
+    for (size_t i = 3; i < words.size(); ++i) script += words[i] + " ";
+    std::cout.flush();
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(30);
+      try {
+        run_node_of_child(words, script);
+        std::cout.flush();
+        // With all that exit() frees.
+        exit(0);
+      } catch (const std::exception& error) {
+        std::cerr << "in the child: " << error.what() << std::endl;
+        _exit(1);
+      }
+    }
+    join_child(child);
+  }
+
+  static void end_child() {
+    std::cout.flush();
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(10);
+      exit(0);
+    }
+    join_child(child);
+  }
+
+  static void join_child(pid_t child) {
     int status = -1;
     waitpid(child, &status, 0);
     if (status != 0) throw std::runtime_error("the forked process ended with " + std::to_string(status));
+  }
+
+  void run_node_of_child(const std::vector<std::string>& words, const std::string& script) {
+    litefs_options options = LITEFS_OPTIONS_INIT;
+    options.config_path = words.at(1).c_str();
+    // Freed by exit().
+    static std::unique_ptr<OpenNode> node;
+    node = std::make_unique<OpenNode>(options);
+    const int had_open = sqlite3_litefs_register(node->handle(), 1);
+    sqlite3_close(connections_.at(words.at(2))->handle());
+    static_cast<void>(connections_.at(words.at(2)).release());
+    connections_.erase(words.at(2));
+    std::cout << "row " << had_open << " " << sqlite3_litefs_register(node->handle(), 1) << "\n";
+    Sql db("db", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI);
+    run_script(db, script, std::cout);
+    std::cout << "row " << node->position("db").txid << "\n";
   }
 
   OpenNode& node_;

@@ -1,5 +1,6 @@
 #include "vfs/linked_node.h"
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -20,15 +21,15 @@ std::string program() {
 
 }  // namespace
 
-LinkedNode::LinkedNode(const std::string& directory) : directory_(directory) {
+LinkedNode::LinkedNode(const std::string& directory, const std::string& tag) : directory_(directory), tag_(tag) {
   SpawnOptions options;
   options.argv = {program(), directory + "/litefs.yml"};
-  options.error_path = directory + "/log";
+  options.error_path = directory + "/log" + tag;
   std::unique_ptr<Process> process = Process::spawn(options);
   process_ = std::move(process);
   std::optional<std::string> up = process_->read_line(kUp);
   if (!up || up->rfind("up ", 0) != 0) {
-    throw std::runtime_error("a node does not come up: " + up.value_or("") + read_text_file(directory + "/log"));
+    throw std::runtime_error("a node does not come up: " + up.value_or("") + read_text_file(directory + "/log" + tag));
   }
   address_ = up->substr(3);
 }
@@ -47,7 +48,7 @@ App::Answer LinkedNode::try_command(const std::string& line) {
     answer.message = space == std::string::npos ? "" : text->substr(space + 1);
     return answer;
   }
-  throw std::runtime_error("an application ended during: " + line + "\n" + read_text_file(directory_ + "/log"));
+  throw std::runtime_error("an application ended during: " + line + "\n" + read_text_file(directory_ + "/log" + tag_));
 }
 
 std::vector<std::string> LinkedNode::command(const std::string& line) {
@@ -75,7 +76,7 @@ void LinkedNode::wait(const std::string& database, const std::string& position) 
 }
 
 std::string LinkedNode::content(const std::string& database) {
-  const std::string rows = directory_ + "/rows", pages = directory_ + "/pages";
+  const std::string rows = directory_ + "/rows" + tag_, pages = directory_ + "/pages" + tag_;
   command("rows " + database + " " + rows);
   command("pages " + database + " " + pages);
   return std::to_string(pages_checksum(pages)) + " " + run_command({"/usr/bin/sha256sum", rows}, kAnswer).substr(0, 64);
@@ -85,7 +86,7 @@ void LinkedNode::stop() {
   process_->close_input();
   ExitStatus status = process_->join(kStop);
   if (!status.ok()) {
-    throw std::runtime_error("an application ended with " + status.text() + ": " + read_text_file(directory_ + "/log"));
+    throw std::runtime_error("an application ended with " + status.text() + ": " + read_text_file(directory_ + "/log" + tag_));
   }
 }
 
@@ -137,6 +138,19 @@ void LinkedPair::check_same(const std::string& database) {
 void LinkedPair::stop() {
   replica().stop();
   primary().stop();
+}
+
+std::string workload_seconds() {
+  const char* given = getenv("LITEFS_TEST_SECONDS");
+  return given ? given : "3";
+}
+
+int64_t last_committed(const std::string& path) {
+  const std::string bytes = read_text_file(path);
+  int64_t last = 0;
+  const size_t whole = bytes.size() / sizeof last;
+  if (whole > 0) std::memcpy(&last, bytes.data() + (whole - 1) * sizeof last, sizeof last);
+  return last;
 }
 
 }  // namespace litefs::test

@@ -12,8 +12,9 @@ namespace litefs::test {
 
 class LinkedNode {
  public:
-  // By the configuration file in `directory`, where its log goes too. Returns when the node runs.
-  explicit LinkedNode(const std::string& directory);
+  // By the configuration file in `directory`, where its log goes too. Returns when the node runs. `tag`: one for each of
+  // several processes on one directory.
+  explicit LinkedNode(const std::string& directory, const std::string& tag = "");
 
   // "HOST:PORT"
   const std::string& address() const { return address_; }
@@ -38,6 +39,7 @@ class LinkedNode {
 
  private:
   std::string directory_;
+  std::string tag_;
   std::string address_;
   std::unique_ptr<Process> process_;
 };
@@ -47,6 +49,10 @@ class LinkedPair {
  public:
   explicit LinkedPair(const std::string& directory);
 
+  // `name`: "primary" or "replica". As a guest of the application whose node it is.
+  std::unique_ptr<LinkedNode> guest(const std::string& name, const std::string& tag) const {
+    return std::make_unique<LinkedNode>(directory_ + "/" + name, tag);
+  }
   LinkedNode& primary() { return *primary_; }
   LinkedNode& replica() { return *replica_; }
   void restart_primary();
@@ -62,5 +68,10 @@ class LinkedPair {
   std::unique_ptr<LinkedNode> primary_;
   std::unique_ptr<LinkedNode> replica_;
 };
+
+// LITEFS_TEST_SECONDS: how long a workload lasts; 3.
+std::string workload_seconds();
+// The last number that a writer was told was committed; 0: none.
+int64_t last_committed(const std::string& path);
 
 }  // namespace litefs::test

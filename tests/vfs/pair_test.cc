@@ -12,20 +12,6 @@
 namespace litefs::test {
 namespace {
 
-std::string seconds() {
-  const char* given = getenv("LITEFS_TEST_SECONDS");
-  return given ? given : "3";
-}
-
-// The last number that a writer was told was committed; 0: none.
-int64_t last_committed(const std::string& path) {
-  const std::string bytes = read_text_file(path);
-  int64_t last = 0;
-  const size_t whole = bytes.size() / sizeof last;
-  if (whole > 0) std::memcpy(&last, bytes.data() + (whole - 1) * sizeof last, sizeof last);
-  return last;
-}
-
 TEST_CASE("what one application commits the other reads, in every journal mode") {
   for (const std::string mode : {"WAL", "DELETE", "TRUNCATE", "PERSIST"}) {
     CAPTURE(mode);
@@ -78,12 +64,12 @@ TEST_CASE("writers and readers in threads of both applications see committed sta
       pair.replica().wait("db", pair.primary().position("db"));
       const std::string file = dir.file("committed");
       for (int i = 0; i < 3; ++i) {
-        pair.primary().command("start write db " + std::to_string(i) + " " + std::to_string(i + 7) + " " + seconds() +
+        pair.primary().command("start write db " + std::to_string(i) + " " + std::to_string(i + 7) + " " + workload_seconds() +
                                " " + profile + " " + file + std::to_string(i));
       }
-      pair.primary().command("start visit db 3 " + seconds());
+      pair.primary().command("start visit db 3 " + workload_seconds());
       for (const char* verb : {"read", "visit"})
-        pair.replica().command(std::string("start ") + verb + " db 5 " + seconds());
+        pair.replica().command(std::string("start ") + verb + " db 5 " + workload_seconds());
       for (LinkedNode* node : {&pair.primary(), &pair.replica()}) {
         App::Answer joined = node->try_command("join");
         INFO(joined.message);
@@ -176,19 +162,6 @@ TEST_CASE("an application that is killed while it writes loses nothing that it w
       pair.stop();
     }
   }
-}
-
-TEST_CASE("a second process on a data directory is refused, and the first one named") {
-  TempDir dir;
-  LinkedPair pair(dir.path());
-  std::string why;
-  try {
-    LinkedNode second(dir.file("primary"));
-  } catch (const std::runtime_error& error) {
-    why = error.what();
-  }
-  CHECK(why.find("another litefs (pid " + std::to_string(pair.primary().process().pid()) + ")") != std::string::npos);
-  pair.stop();
 }
 
 }  // namespace

@@ -16,8 +16,11 @@
  *   VFS: closing any descriptor of a file drops all locks that SQLite has on it in the process (fcntl(2)). Another
  *   process may open them with a plain SQLite, read-only.
  * - After fork() the child can use neither the node nor connections that were opened before: every call answers
- *   LITEFS_FORKED, every use of a connection an error. It must not open a node on the same data directory while the
- *   parent has it.
+ *   LITEFS_FORKED, every use of a connection an error. It has none of the node's descriptors, so that it keeps neither
+ *   the data directory nor the port when the parent ends. It may open a node of its own; on the
+ *   same data directory it is a process like any other. To register the VFS
+ *   for it, it first closes the connections of before (sqlite3_close, which then does nothing to their files). Like any
+ *   child that uses SQLite, it must have been forked while no other thread was in a call of SQLite.
  *
  * CONVENTIONS
  *
@@ -342,8 +345,8 @@ LITEFS_API int litefs_on_transaction(litefs_node *node, litefs_transaction_funct
  * SQLite's own.
  *
  * @param make_default  not 0: connections that name no VFS have this one.
- * @return an SQLite result: SQLITE_OK; SQLITE_BUSY: the VFS is registered for another node of this process;
- * SQLITE_MISUSE: the node is not open; SQLITE_ERROR: the process is a fork, or SQLite has no VFS "unix".
+ * @return an SQLite result: SQLITE_OK; SQLITE_BUSY: the VFS is registered for another node of this process, or
+ * connections of before a fork are still open; SQLITE_MISUSE: the node is not open; SQLITE_ERROR: the process is a fork, or SQLite has no VFS "unix".
  * Threads: any.
  */
 LITEFS_API int sqlite3_litefs_register(litefs_node *node, int make_default);
