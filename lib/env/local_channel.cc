@@ -146,11 +146,12 @@ Result<std::unique_ptr<LocalChannel>> LocalListener::accept() {
     // Waited for outside: a fork waits for what is being opened.
     struct pollfd waits = {fd_.get(), POLLIN, 0};
     poll(&waits, 1, -1);
+    // accept4 on a socket that does not block says EAGAIN of one that was shut down.
+    if (waits.revents & POLLHUP) return Error(ErrorCode::kCancelled, path_ + " listens no more");
     OwnedDescriptor accepted =
         OwnedDescriptor::from([&] { return accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC); });
     if (accepted.get() >= 0) return std::unique_ptr<LocalChannel>(new LocalChannel(std::move(accepted)));
     if (errno == EINTR || errno == ECONNABORTED || errno == EAGAIN) continue;
-    if (errno == EINVAL) return Error(ErrorCode::kCancelled, path_ + " listens no more");
     return errno_error(errno, "accept a connection on " + path_);
   }
 }
