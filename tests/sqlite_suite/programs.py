@@ -42,6 +42,6 @@ TELLING = re.compile(r"^(Verification Hash: .*|Integrity-check: .*|integrity-che
 
 
 def said(output):
-    """The lines that tell, numbered as assertions are."""
-    lines = [match.group(1) for match in map(TELLING.match, output.splitlines()) if match]
+    """The lines that tell, numbered as assertions are. mptest's begin with a process number."""
+    lines = [re.sub(r"^\d+\.", "", match.group(1)) for match in map(TELLING.match, output.splitlines()) if match]
     return {("says", number): line for number, line in enumerate(lines, 1)}
