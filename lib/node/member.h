@@ -31,6 +31,14 @@
 
 namespace litefs {
 
+// Who answers at a time: the node of this process, or a link to another's. Both null: nobody does now.
+struct MemberSeat {
+  std::shared_ptr<InProcessNode> node{};
+  std::shared_ptr<GuestLink> link{};
+  uint64_t number = 0;  // another one for every other host
+  explicit operator bool() const { return node || link; }
+};
+
 class Member final : private InProcessNode::Listener {
  public:
   // Who is told, on any thread, under locks: only notes and wakes. Outlives the member.
@@ -65,13 +73,7 @@ class Member final : private InProcessNode::Listener {
 
  private:
   friend class MemberDoor;
-  // Who answers at a time: the node of this process, or a link to another's. Both null: nobody does now.
-  struct Seat {
-    std::shared_ptr<InProcessNode> node{};
-    std::shared_ptr<GuestLink> link{};
-    uint64_t number = 0;  // another one for every other host
-    explicit operator bool() const { return node || link; }
-  };
+  using Seat = MemberSeat;
 
   Member(const Options& options, const Log& log, Listener& listener)
       : options_(options), log_(log), listener_(listener) {}
