@@ -3,11 +3,14 @@
 // What it is asked to open of a database lies in DATA/db and is opened by "unix", whose file is then behind ours
 // (vfs/file.h); temporary files are "unix"'s alone. There is one registration in a process, as SQLite has one list of
 // VFSs and may hold on to one of them at any time: so it is never freed.
-#include <sqlite3.h>
+#include "vfs/registration.h"
+
+#include <atomic>
 
 #include "litefs/litefs.h"
 #include "vfs/answers.h"
 #include "vfs/file.h"
+#include "vfs/sqlite_api.h"
 
 namespace litefs {
 namespace {
@@ -16,7 +19,9 @@ struct Registration {
   sqlite3_vfs vfs{};
   sqlite3_vfs* real = nullptr;  // set before the first file is opened, then constant
   Mutex mutex;
-  std::shared_ptr<Binding> binding GUARDED_BY(mutex);  // null: not registered
+  std::shared_ptr<Binding> binding GUARDED_BY(mutex);  // null: no node
+  std::atomic<NodeStarter> starter{nullptr};
+  NodeUsers users;
 
   std::shared_ptr<Binding> bound() {
     MutexLock lock(mutex);
@@ -100,10 +105,12 @@ int open_file(sqlite3_vfs*, const char* path, sqlite3_file* f, int flags, int* o
   // Ours is larger, so a file of "unix" alone fits in its place.
   if (!path || !(flags & kOurs)) return real_vfs()->xOpen(real_vfs(), path, f, flags, out_flags);
   std::shared_ptr<Binding> binding = registration().bound();
-  if (!binding) return refuse(SQLITE_CANTOPEN, path, "no node is open in this process");
+  if (!binding) return refuse(SQLITE_CANTOPEN, path, kNoNode);
   if (binding->forked()) {
     return refuse(SQLITE_CANTOPEN, path, "this process was forked from the one that opened the node");
   }
+  NodeUser user(registration().users);
+  if (!user) return refuse(SQLITE_CANTOPEN, path, kEnding);
   try {
     return open_ours(std::move(binding), path, file, flags, out_flags);
   } catch (const std::exception& error) {
@@ -139,10 +146,10 @@ int delete_file(sqlite3_vfs*, const char* path, int sync) {
 }
 
 int full_pathname(sqlite3_vfs*, const char* name, int size, char* out) {
-  std::shared_ptr<Binding> binding = registration().bound();
-  if (!binding) return refuse(SQLITE_CANTOPEN, name, "no node is open in this process");
   try {
-    Result<std::string> path = binding->database_path(name);
+    Result<std::shared_ptr<Binding>> binding = node_for(name);
+    if (!binding.ok()) return refuse(SQLITE_CANTOPEN, name, binding.error().message());
+    Result<std::string> path = binding.value()->database_path(name);
     if (!path.ok()) return refuse(SQLITE_CANTOPEN, name, path.error().message());
     if (path.value().size() >= static_cast<size_t>(size)) return refuse(SQLITE_CANTOPEN, name, "its path is too long");
     sqlite3_snprintf(size, out, "%s", path.value().c_str());
@@ -199,12 +206,64 @@ void fill(sqlite3_vfs& vfs, sqlite3_vfs& real) {
   vfs.xNextSystemCall = next_system_call;
 }
 
-Status unregister_before_close(litefs_node* node) {
-  if (sqlite3_litefs_unregister(node) == SQLITE_OK) return {};
-  return Error(ErrorCode::kBusy, "SQLite connections are open by the VFS; close them first");
+// SQLITE_ERROR: SQLite has no VFS that this one can stand on.
+int prepare_vfs(Registration& one) REQUIRES(one.mutex) {
+  if (one.real) return SQLITE_OK;
+  sqlite3_vfs* real = sqlite3_vfs_find("unix");
+  if (!real || real->iVersion < 3) return SQLITE_ERROR;
+  one.real = real;
+  fill(one.vfs, *real);
+  return SQLITE_OK;
+}
+
+int bind_node(Registration& one, litefs_node& node) REQUIRES(one.mutex) {
+  if (one.binding) return &one.binding->handle() == &node ? SQLITE_OK : SQLITE_BUSY;
+  one.binding = std::make_shared<Binding>(node);
+  node.set_before_close([&node]() -> Status {
+    if (unregister_node(&node) == SQLITE_OK) return {};
+    return Error(ErrorCode::kBusy, "SQLite connections are open by the VFS; close them first");
+  });
+  return SQLITE_OK;
 }
 
 }  // namespace
+
+int register_vfs(bool make_default, NodeStarter starter) {
+  Registration& one = registration();
+  MutexLock lock(one.mutex);
+  const int prepared = prepare_vfs(one);
+  if (prepared != SQLITE_OK) return prepared;
+  one.starter = starter;
+  return sqlite3_vfs_register(&one.vfs, make_default);
+}
+
+int bind_node(litefs_node* node) {
+  Registration& one = registration();
+  MutexLock lock(one.mutex);
+  return bind_node(one, *node);
+}
+
+int unregister_node(litefs_node* node) {
+  Registration& one = registration();
+  MutexLock lock(one.mutex);
+  if (!one.binding || &one.binding->handle() != node) return SQLITE_OK;
+  // Every open file has it, and whoever is about to open one.
+  if (one.binding.use_count() > 1) return SQLITE_BUSY;
+  // Whoever could start a node again still needs it. And a process that ends asks nothing of SQLite any more.
+  if (!one.starter) sqlite3_vfs_unregister(&one.vfs);
+  one.binding.reset();
+  return SQLITE_OK;
+}
+
+Result<std::shared_ptr<Binding>> node_for(const char* name) {
+  if (NodeStarter starter = registration().starter) TRY(starter(name));
+  std::shared_ptr<Binding> binding = registration().bound();
+  if (!binding) return Error(ErrorCode::kUnavailable, kNoNode);
+  return binding;
+}
+
+NodeUsers& node_users() { return registration().users; }
+
 }  // namespace litefs
 
 using namespace litefs;
@@ -212,19 +271,12 @@ using namespace litefs;
 extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
   if (!node || node->forked()) return node ? SQLITE_ERROR : SQLITE_MISUSE;
   if (!node->in_process()) return SQLITE_MISUSE;
-  sqlite3_vfs* real = sqlite3_vfs_find("unix");
-  if (!real || real->iVersion < 3) return SQLITE_ERROR;
   try {
     Registration& one = registration();
     MutexLock lock(one.mutex);
-    if (one.binding && &one.binding->handle() != node) return SQLITE_BUSY;
-    if (!one.binding) {
-      one.real = real;
-      if (!one.vfs.zName) fill(one.vfs, *real);
-      one.binding = std::make_shared<Binding>(*node);
-      node->set_before_close([node] { return unregister_before_close(node); });
-    }
-    return sqlite3_vfs_register(&one.vfs, make_default);
+    int code = prepare_vfs(one);
+    if (code == SQLITE_OK) code = bind_node(one, *node);
+    return code == SQLITE_OK ? sqlite3_vfs_register(&one.vfs, make_default) : code;
   } catch (const std::bad_alloc&) {
     return SQLITE_NOMEM;
   }
@@ -232,13 +284,5 @@ extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
 
 extern "C" int sqlite3_litefs_unregister(litefs_node* node) {
   if (!node) return SQLITE_MISUSE;
-  if (node->forked()) return SQLITE_ERROR;
-  Registration& one = registration();
-  MutexLock lock(one.mutex);
-  if (!one.binding || &one.binding->handle() != node) return SQLITE_OK;
-  // Every open file has it, and whoever is about to open one.
-  if (one.binding.use_count() > 1) return SQLITE_BUSY;
-  sqlite3_vfs_unregister(&one.vfs);
-  one.binding.reset();
-  return SQLITE_OK;
+  return node->forked() ? SQLITE_ERROR : unregister_node(node);
 }

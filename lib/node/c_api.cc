@@ -217,7 +217,26 @@ int litefs_list_databases(litefs_node* node, litefs_database_function each, void
       out.page_size = database.page_size;
       out.size_bytes = database.size_bytes;
       out.lag_ms = database.lag_ms.value_or(-1);
+      out.log_bytes = database.log_bytes;
       if (each(context, &out) != 0) break;
+    }
+    return {};
+  });
+}
+
+int litefs_list_replicas(litefs_node* node, litefs_replica_function each, void* context) {
+  return call(node, [&](InProcessNode& self) -> Status {
+    if (!each) return missing("each");
+    for (const PeerStatus& peer : self.node().status().peers) {
+      litefs_replica out{sizeof out, peer.hostname.c_str(), peer.address.c_str(), peer.node_id.value,
+                         peer.connected_since_ms, "", 0, 0};
+      if (peer.databases.empty() && each(context, &out) != 0) return {};
+      for (const PeerDatabaseStatus& database : peer.databases) {
+        out.database = database.name.c_str();
+        out.txid = database.txid.value;
+        out.behind_txids = database.behind_txids;
+        if (each(context, &out) != 0) return {};
+      }
     }
     return {};
   });

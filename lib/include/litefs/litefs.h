@@ -240,6 +240,7 @@ typedef struct litefs_database {
   unsigned page_size;       /**< in bytes */
   litefs_uint64 size_bytes; /**< of the database itself */
   litefs_int64 lag_ms;      /**< behind the primary; -1: not known */
+  litefs_uint64 log_bytes;  /**< of its change log */
 } litefs_database;
 
 /** @brief Takes one database of a list. What `database` leads to lives until it returns.
@@ -256,6 +257,33 @@ typedef int (*litefs_database_function)(void *context, const litefs_database *da
  * Errors: LITEFS_INVALID (each is NULL), LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
  */
 LITEFS_API int litefs_list_databases(litefs_node *node, litefs_database_function each, void *context);
+
+/** @brief A database on a replica that is connected to this node, as it is listed. */
+typedef struct litefs_replica {
+  unsigned size;                   /**< of what the library filled in */
+  const char *host_name;           /**< what the replica calls itself */
+  const char *address;             /**< where its connection comes from */
+  litefs_uint64 node_id;           /**< the replica's, for as long as it has its data directory */
+  litefs_int64 connected_since_ms; /**< milliseconds since 1970 */
+  const char *database;            /**< its name; empty: the replica has no database yet, and this is its only entry */
+  litefs_uint64 txid;              /**< up to which the replica has said that it has received */
+  litefs_uint64 behind_txids;      /**< transactions that this node has above that */
+} litefs_replica;
+
+/** @brief Takes one database of one replica. What `replica` leads to lives until it returns.
+ *
+ * @return 0 to go on, anything else to end the list.
+ */
+typedef int (*litefs_replica_function)(void *context, const litefs_replica *replica);
+
+/** @brief Lists the replicas that are connected, with their databases.
+ *
+ * On a replica there are none.
+ *
+ * @param each  called for each database of each of them on the calling thread; may call any function but litefs_close.
+ * Errors: LITEFS_INVALID (each is NULL), LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_list_replicas(litefs_node *node, litefs_replica_function each, void *context);
 
 /** @brief The position of a database.
  *
@@ -355,6 +383,33 @@ LITEFS_API int sqlite3_litefs_register(litefs_node *node, int make_default);
  * Threads: any.
  */
 LITEFS_API int sqlite3_litefs_unregister(litefs_node *node);
+
+struct sqlite3;
+
+/** @brief Gives an SQLite connection the functions and tables that tell of the node.
+ *
+ * The node is the one that the VFS is registered for when they are called. DB is a database's name; without it they are
+ * about the connection's main database, which must have been opened by the VFS.
+ *
+ *   litefs_role()            'primary', 'replica' or 'starting'
+ *   litefs_primary()         the primary's host name; NULL on the primary, and where it is not known
+ *   litefs_txid([DB])        the TXID of its position, as litefs_get_position
+ *   litefs_position([DB])    'TXID/CHECKSUM', each 16 hex digits
+ *   litefs_wait(TXID, MS [, DB])   as litefs_wait_position: 1, or 0 at the deadline. TXID may be what litefs_position
+ *                            answers: then the checksum counts, too, and another one is an error. Not in triggers, views.
+ *   litefs_lag()             as litefs_lag; NULL where it is not known
+ *   litefs_message()         why the VFS last refused something to this thread; NULL where it has not
+ *   litefs_databases         a table of litefs_list_databases: name, state, detail, epoch, txid, checksum, position,
+ *                            page_size, size_bytes, lag_ms, log_bytes
+ *   litefs_replicas          a table of litefs_list_replicas: hostname, address, node_id, connected_since_ms, database,
+ *                            txid, behind_txids
+ *
+ * Checksums and node ids are text of 16 hex digits. What is not known or does not apply is NULL.
+ *
+ * @return an SQLite result: SQLITE_OK, SQLITE_NOMEM, SQLITE_MISUSE (db is NULL).
+ * Threads: as SQLite's functions with this connection.
+ */
+LITEFS_API int sqlite3_litefs_functions(struct sqlite3 *db);
 
 #ifdef __cplusplus
 }
