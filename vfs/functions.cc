@@ -1,6 +1,7 @@
 #include "vfs/functions.h"
 
 #include <limits>
+#include <optional>
 
 #include "base/types.h"
 #include "litefs/litefs.h"
@@ -89,13 +90,21 @@ Status lag(const Call& call) {
   return {};
 }
 
+// Nothing where it is none. Some languages have no integers, and bind them as floating-point numbers.
+std::optional<sqlite3_int64> integer_of(sqlite3_value* value) {
+  const int type = sqlite3_value_numeric_type(value);
+  const sqlite3_int64 integer = sqlite3_value_int64(value);
+  if (type == SQLITE_INTEGER) return integer;
+  if (type == SQLITE_FLOAT && static_cast<double>(integer) == sqlite3_value_double(value)) return integer;
+  return std::nullopt;
+}
+
 // A TXID, or the text of a position.
 Result<litefs_position> wanted_position(sqlite3_value* value) {
   litefs_position position{};
-  if (sqlite3_value_numeric_type(value) == SQLITE_INTEGER) {
-    const sqlite3_int64 txid = sqlite3_value_int64(value);
-    if (txid < 0) return invalid("the TXID is negative");
-    position.txid = static_cast<litefs_uint64>(txid);
+  if (std::optional<sqlite3_int64> txid = integer_of(value)) {
+    if (*txid < 0) return invalid("the TXID is negative");
+    position.txid = static_cast<litefs_uint64>(*txid);
     return position;
   }
   const auto* given = reinterpret_cast<const char*>(sqlite3_value_text(value));
@@ -112,14 +121,13 @@ Result<litefs_position> wanted_position(sqlite3_value* value) {
 
 Status wait(const Call& call) {
   const litefs_position wanted = TRY(wanted_position(call.arguments[0]));
-  const sqlite3_int64 timeout_ms = sqlite3_value_int64(call.arguments[1]);
-  if (sqlite3_value_numeric_type(call.arguments[1]) != SQLITE_INTEGER || timeout_ms < 0 ||
-      timeout_ms > std::numeric_limits<unsigned>::max()) {
+  const std::optional<sqlite3_int64> timeout_ms = integer_of(call.arguments[1]);
+  if (!timeout_ms || *timeout_ms < 0 || *timeout_ms > std::numeric_limits<unsigned>::max()) {
     return invalid("the timeout is no number of milliseconds from 0 to 4294967295");
   }
   const std::string database = TRY(database_of(call, 2));
   const int result =
-      litefs_wait_position(call.node, database.c_str(), &wanted, static_cast<unsigned>(timeout_ms));
+      litefs_wait_position(call.node, database.c_str(), &wanted, static_cast<unsigned>(*timeout_ms));
   if (result != LITEFS_TIMED_OUT) TRY(checked(call, result));
   sqlite3_result_int(call.context, result == LITEFS_OK ? 1 : 0);
   return {};

@@ -199,7 +199,7 @@ class LoadTest(Case):
                            ("litefs_wait(1, 'soon')", "milliseconds"), ("litefs_wait(1, 5000000000)", "milliseconds"),
                            ("litefs_wait(1, 1, NULL)", "NULL"), ("litefs_role(1)", "wrong number")):
             self.assertIn(said, node.error("sql", "c", "SELECT " + call), call)
-        self.assertEqual(node.value("SELECT litefs_wait('1', '0')"), 1)
+        self.assertEqual(node.sql("SELECT litefs_wait('1', '0'), litefs_wait(1.0, 0.0)"), [[1, 1]])
 
     def test_a_forked_process_is_told_and_ends_by_itself(self):
         node = self.start_primary().open()
