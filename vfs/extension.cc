@@ -1,9 +1,9 @@
 // The loadable extension litefs_vfs.so: the VFS, the SQL functions, and the node of a program that knows neither.
 //
-// Loading registers the VFS "litefs" and starts the node of the configuration file that LITEFS_CONFIG names; without it,
-// the first open with the URI parameter litefs_config=FILE does. LITEFS_DEFAULT=1 makes the VFS SQLite's default.
-// LITEFS_LOG=stderr or a file's name is where the node logs. The functions are there on the connection that loads it and
-// on each that is opened later. It stays loaded and the node runs until the process ends, which stops it in order.
+// Loading registers the VFS "litefs" and starts the node of the configuration file that LITEFS_CONFIG names; without
+// it, the first open with the URI parameter litefs_config=FILE does. LITEFS_DEFAULT=1 makes the VFS SQLite's default.
+// LITEFS_LOG=stderr or a file's name is where the node logs. The functions are there on the connection that loads it
+// and on each that is opened later. It stays loaded and the node runs until the process ends, which stops it in order.
 // Thread rule: any thread.
 #include <atomic>
 #include <condition_variable>
@@ -88,8 +88,8 @@ Status open_log(Extension& self) REQUIRES(self.mutex) {
 
 // ---- the end of the process ----
 
-// Connections may be open, and other threads use them: then the node's threads end, after all that has been committed is
-// captured and told of, but nothing is freed. What is committed from then on is captured by the next start.
+// Connections may be open, and other threads use them: then the node's threads end, after all that has been committed
+// is captured and told of, but nothing is freed. What is committed from then on is captured by the next start.
 void end_node(litefs_node* node, std::chrono::steady_clock::time_point until) {
   {
     Extension& self = extension();
@@ -100,8 +100,8 @@ void end_node(litefs_node* node, std::chrono::steady_clock::time_point until) {
   if (node_users().end(until)) node->in_process()->node().stop();
 }
 
-// A thread of its own does it, so that whatever it meets does not keep the process from ending: what is then left undone
-// the next start does, as after a SIGKILL.
+// A thread of its own does it, so that whatever it meets does not keep the process from ending: what is then left
+// undone the next start does, as after a SIGKILL.
 void on_exit() {
   litefs_node* node = extension().node;
   // A forked process has another's node.
@@ -160,7 +160,8 @@ Status start_node(Extension& self, const std::string& config) REQUIRES(self.mute
   const std::string path = std::filesystem::weakly_canonical(config, error).string();
   if (error) return invalid(config + ": " + error.message());
   if (!self.node) return open_node(self, path);
-  return path == self.config ? Status() : invalid("the node of this process is that of " + self.config + ", not of " + path);
+  return path == self.config ? Status()
+                             : invalid("the node of this process is that of " + self.config + ", not of " + path);
 }
 
 // NodeStarter.
@@ -174,8 +175,9 @@ Status start_for(const char* name) {
   if (config) return start_node(self, config);
   if (self.node) return {};
   return Error(ErrorCode::kUnavailable,
-               std::string(kNoNode) + ": set LITEFS_CONFIG to its configuration file before the extension is loaded, or "
-                                      "open a database as file:NAME?vfs=litefs&litefs_config=FILE");
+               std::string(kNoNode) +
+                   ": set LITEFS_CONFIG to its configuration file before the extension is loaded, or "
+                   "open a database as file:NAME?vfs=litefs&litefs_config=FILE");
 }
 
 // ---- loading ----
@@ -216,7 +218,8 @@ Status load(sqlite3* db, const sqlite3_api_routines* api) {
   }
   sqlite3_api = api;
   if (sqlite3_libversion_number() < kSqliteMin) {
-    return Error(ErrorCode::kUnsupported, std::string("it needs SQLite 3.40 or newer; this is ") + sqlite3_libversion());
+    return Error(ErrorCode::kUnsupported,
+                 std::string("it needs SQLite 3.40 or newer; this is ") + sqlite3_libversion());
   }
   TRY(register_once(self));
   const auto entry = reinterpret_cast<void (*)()>(on_open);

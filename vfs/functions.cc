@@ -126,8 +126,7 @@ Status wait(const Call& call) {
     return invalid("the timeout is no number of milliseconds from 0 to 4294967295");
   }
   const std::string database = TRY(database_of(call, 2));
-  const int result =
-      litefs_wait_position(call.node, database.c_str(), &wanted, static_cast<unsigned>(*timeout_ms));
+  const int result = litefs_wait_position(call.node, database.c_str(), &wanted, static_cast<unsigned>(*timeout_ms));
   if (result != LITEFS_TIMED_OUT) TRY(checked(call, result));
   sqlite3_result_int(call.context, result == LITEFS_OK ? 1 : 0);
   return {};
@@ -140,12 +139,15 @@ struct Function {
   Status (*run)(const Call& call);
 };
 
-constexpr Function kFunctions[] = {
-    {"litefs_role", 0, 0, role},         {"litefs_primary", 0, 0, primary},
-    {"litefs_txid", 0, 0, txid},         {"litefs_txid", 1, 0, txid},
-    {"litefs_position", 0, 0, position}, {"litefs_position", 1, 0, position},
-    {"litefs_lag", 0, 0, lag},           {"litefs_wait", 2, SQLITE_DIRECTONLY, wait},
-    {"litefs_wait", 3, SQLITE_DIRECTONLY, wait}};
+constexpr Function kFunctions[] = {{"litefs_role", 0, 0, role},
+                                   {"litefs_primary", 0, 0, primary},
+                                   {"litefs_txid", 0, 0, txid},
+                                   {"litefs_txid", 1, 0, txid},
+                                   {"litefs_position", 0, 0, position},
+                                   {"litefs_position", 1, 0, position},
+                                   {"litefs_lag", 0, 0, lag},
+                                   {"litefs_wait", 2, SQLITE_DIRECTONLY, wait},
+                                   {"litefs_wait", 3, SQLITE_DIRECTONLY, wait}};
 
 // Their error begins with the function's name. No exception gets out into SQLite.
 void run(sqlite3_context* context, int argument_count, sqlite3_value** arguments) {
@@ -180,8 +182,9 @@ void message(sqlite3_context* context, int, sqlite3_value**) {
 // loads the extension once more), so that it cannot be put in its own place.
 int add_functions(sqlite3* db) {
   for (const Function& function : kFunctions) {
-    const int code = sqlite3_create_function_v2(db, function.name, function.argument_count, SQLITE_UTF8 | function.flags,
-                                                const_cast<Function*>(&function), run, nullptr, nullptr, nullptr);
+    const int code =
+        sqlite3_create_function_v2(db, function.name, function.argument_count, SQLITE_UTF8 | function.flags,
+                                   const_cast<Function*>(&function), run, nullptr, nullptr, nullptr);
     if (code == SQLITE_BUSY) return SQLITE_OK;
     if (code != SQLITE_OK) return code;
   }

@@ -1,5 +1,5 @@
-// The SQL functions and tables that tell of the node: litefs/litefs.h, sqlite3_litefs_functions. They ask the C interface
-// alone. Thread rule: SQLite's, for the connection.
+// The SQL functions and tables that tell of the node: litefs/litefs.h, sqlite3_litefs_functions. They ask the C
+// interface alone. Thread rule: SQLite's, for the connection.
 #pragma once
 
 struct sqlite3;

@@ -16,8 +16,8 @@ namespace litefs {
 inline constexpr const char* kNoNode = "no node of litefs is open in this process";
 inline constexpr const char* kEnding = "this process is ending, and its node has stopped";
 
-// Called with each name that SQLite opens by the VFS, with its URI parameters behind it, before it is looked at, and may
-// bind a node then; and with null by whatever else needs one. An error: there is none, and why.
+// Called with each name that SQLite opens by the VFS, with its URI parameters behind it, before it is looked at, and
+// may bind a node then; and with null by whatever else needs one. An error: there is none, and why.
 using NodeStarter = Status (*)(const char* name);
 
 // SQLite's results: SQLITE_ERROR: it has no VFS "unix" of version 3.
@@ -29,8 +29,8 @@ int unregister_node(litefs_node* node);
 // The node, for the open of a name or for something else (null). While it is held the node cannot be closed.
 Result<std::shared_ptr<Binding>> node_for(const char* name);
 
-// Calls under way that need the node's threads, for a process that ends: its node may stop while files are open, but not
-// while one of these is under way, and none begins afterwards.
+// Calls under way that need the node's threads, for a process that ends: its node may stop while files are open, but
+// not while one of these is under way, and none begins afterwards.
 class NodeUsers {
  public:
   // False where it has ended.

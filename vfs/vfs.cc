@@ -3,13 +3,12 @@
 // What it is asked to open of a database lies in DATA/db and is opened by "unix", whose file is then behind ours
 // (vfs/file.h); temporary files are "unix"'s alone. There is one registration in a process, as SQLite has one list of
 // VFSs and may hold on to one of them at any time: so it is never freed.
-#include "vfs/registration.h"
-
 #include <atomic>
 
 #include "litefs/litefs.h"
 #include "vfs/answers.h"
 #include "vfs/file.h"
+#include "vfs/registration.h"
 #include "vfs/sqlite_api.h"
 
 namespace litefs {

@@ -43,8 +43,8 @@ function primary() {
 function replica() {
   const node = loadLitefs();
   process.on('message', (position) => {
-    // Whoever has written there wants to read it here: wait for that very state. (A server would wait in a worker thread,
-    // as nothing else runs on this one meanwhile.)
+    // Whoever has written there wants to read it here: wait for that very state. (A server would wait in a worker
+    // thread, as nothing else runs on this one meanwhile.)
     const arrived = node.prepare("SELECT litefs_wait(?, ?, 'notes.db')").pluck().get(position, WAIT_MS);
     if (!arrived) throw new Error('the notes did not arrive');
     const notes = new Database('notes.db');

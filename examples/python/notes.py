@@ -4,8 +4,8 @@
   python3 examples/python/notes.py                                        with litefs_vfs.so installed
   LITEFS_EXTENSION=build/vfs/litefs_vfs python3 examples/python/notes.py  with the one of a build
 
-The program is plain sqlite3. It loads the extension once, and opens its database by the VFS "litefs". Here both nodes are
-processes of this machine, in a directory that is removed at the end. It exits with 0 if all went as told.
+The program is plain sqlite3. It loads the extension once, and opens its database by the VFS "litefs". Here both nodes
+are processes of this machine, in a directory that is removed at the end. It exits with 0 if all went as told.
 """
 
 import multiprocessing
@@ -20,7 +20,7 @@ WAIT_MS = 10000
 
 
 def load_litefs():
-    """Starts the node of the file that LITEFS_CONFIG names. This connection can ask about it, and so can all later ones."""
+    """Starts the node of the file that LITEFS_CONFIG names. This connection can ask about it, and so can later ones."""
     connection = sqlite3.connect(":memory:")
     connection.enable_load_extension(True)
     connection.load_extension(os.environ.get("LITEFS_EXTENSION", "litefs_vfs"))

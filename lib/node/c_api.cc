@@ -228,8 +228,13 @@ int litefs_list_replicas(litefs_node* node, litefs_replica_function each, void* 
   return call(node, [&](InProcessNode& self) -> Status {
     if (!each) return missing("each");
     for (const PeerStatus& peer : self.node().status().peers) {
-      litefs_replica out{sizeof out, peer.hostname.c_str(), peer.address.c_str(), peer.node_id.value,
-                         peer.connected_since_ms, "", 0, 0};
+      litefs_replica out{};
+      out.size = sizeof out;
+      out.host_name = peer.hostname.c_str();
+      out.address = peer.address.c_str();
+      out.node_id = peer.node_id.value;
+      out.connected_since_ms = peer.connected_since_ms;
+      out.database = "";
       if (peer.databases.empty() && each(context, &out) != 0) return {};
       for (const PeerDatabaseStatus& database : peer.databases) {
         out.database = database.name.c_str();

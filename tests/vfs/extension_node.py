@@ -1,5 +1,7 @@
-"""A Python program with the extension, which knows of litefs what sqlite3 can say. For a test it does what it is told by
-lines of its standard input, each a JSON list, and answers each by {"rows": …} or {"error": …}:
+"""A Python program with the extension, which knows of litefs what sqlite3 can say.
+
+For a test it does what it is told by lines of its standard input, each a JSON list, and answers each by {"rows": …} or
+{"error": …}:
 
   ["load", CONNECTION]              opens an in-memory database there, and loads the extension
   ["open", CONNECTION, NAME]        NAME may be a URI

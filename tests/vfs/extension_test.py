@@ -159,7 +159,8 @@ class LoadTest(Case):
     def test_what_is_wrong_with_the_configuration_is_said(self):
         self.config("first", True)
         path = os.path.join(self.directory, "first", "litefs.yml")
-        self.assertRegex(self.node("first", LITEFS_CONFIG=path + "x").error("load", "c"), "LITEFS_CONFIG: .*litefs.ymlx")
+        missing = self.node("first", LITEFS_CONFIG=path + "x")
+        self.assertRegex(missing.error("load", "c"), "LITEFS_CONFIG: .*litefs.ymlx")
         with open(path, "a") as out:
             out.write("nonsense: 1\n")
         self.assertRegex(self.node("first", LITEFS_CONFIG=path).error("load", "c"), "litefs.yml:10.*nonsense")

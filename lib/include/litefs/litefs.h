@@ -396,7 +396,8 @@ struct sqlite3;
  *   litefs_txid([DB])        the TXID of its position, as litefs_get_position
  *   litefs_position([DB])    'TXID/CHECKSUM', each 16 hex digits
  *   litefs_wait(TXID, MS [, DB])   as litefs_wait_position: 1, or 0 at the deadline. TXID may be what litefs_position
- *                            answers: then the checksum counts, too, and another one is an error. Not in triggers, views.
+ *                            answers: then the checksum counts, too, and another one is an error. Not for triggers and
+ *                            views.
  *   litefs_lag()             as litefs_lag; NULL where it is not known
  *   litefs_message()         why the VFS last refused something to this thread; NULL where it has not
  *   litefs_databases         a table of litefs_list_databases: name, state, detail, epoch, txid, checksum, position,
