@@ -12,10 +12,13 @@
 #include <cstring>
 #include <ctime>
 #include <filesystem>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
+#include "env/fork_guard.h"
 #include "env/quiet_signals.h"
 #include "litefs/litefs.h"
 #include "vfs/functions.h"
@@ -34,8 +37,9 @@ constexpr std::chrono::seconds kEndMax{10};
 
 // Never destroyed: other threads may use it while the process ends.
 struct Extension {
-  std::atomic<litefs_node*> node{nullptr};
+  std::atomic<ForkGuard*> guard{nullptr};  // set with the node, never destroyed
   Mutex mutex;
+  litefs_node* node GUARDED_BY(mutex) = nullptr;
   std::string config GUARDED_BY(mutex);  // the node's, absolute
   bool ending GUARDED_BY(mutex) = false;
   bool ends_in_order GUARDED_BY(mutex) = false;  // std::atexit knows
@@ -47,6 +51,13 @@ struct Extension {
 Extension& extension() {
   static Extension& one = *new Extension;
   return one;
+}
+
+// Whether the node is another process's, from which this one was forked. Asked before the mutex, which another thread
+// may have had at that moment.
+bool forked(const Extension& self) {
+  const ForkGuard* guard = self.guard;
+  return guard && guard->forked();
 }
 
 Error invalid(const std::string& why) { return Error(ErrorCode::kInvalid, why); }
@@ -90,22 +101,22 @@ Status open_log(Extension& self) REQUIRES(self.mutex) {
 
 // Connections may be open, and other threads use them: then the node's threads end, after all that has been committed
 // is captured and told of, but nothing is freed. What is committed from then on is captured by the next start.
-void end_node(litefs_node* node, std::chrono::steady_clock::time_point until) {
+void end_node(std::chrono::steady_clock::time_point until) {
+  litefs_node* node = nullptr;
   {
     Extension& self = extension();
     MutexLock lock(self.mutex);
     self.ending = true;
+    node = std::exchange(self.node, nullptr);
   }
-  if (litefs_close(node) == LITEFS_OK) return;
+  if (litefs_close(node) == LITEFS_OK || !node->in_process()) return;
   if (node_users().end(until)) node->in_process()->node().stop();
 }
 
 // A thread of its own does it, so that whatever it meets does not keep the process from ending: what is then left
 // undone the next start does, as after a SIGKILL.
 void on_exit() {
-  litefs_node* node = extension().node;
-  // A forked process has another's node.
-  if (!node || node->forked()) return;
+  if (forked(extension())) return;
   struct Ended {
     std::mutex mutex;
     std::condition_variable told;
@@ -115,8 +126,8 @@ void on_exit() {
   const auto until = std::chrono::steady_clock::now() + kEndMax;
   try {
     QuietSignals quiet;
-    std::thread([node, until, &ended] {
-      end_node(node, until);
+    std::thread([until, &ended] {
+      end_node(until);
       std::lock_guard lock(ended.mutex);
       ended.is_so = true;
       ended.told.notify_all();
@@ -138,6 +149,7 @@ Status open_node(Extension& self, const std::string& config) REQUIRES(self.mutex
     options.log = write_log;
     options.log_context = self.log;
   }
+  std::unique_ptr<ForkGuard> guard = TRY(ForkGuard::create());
   litefs_node* node = nullptr;
   if (litefs_open(&options, &node) != LITEFS_OK) {
     const std::string message = litefs_message(node);
@@ -150,12 +162,14 @@ Status open_node(Extension& self, const std::string& config) REQUIRES(self.mutex
   }
   self.config = config;
   self.node = node;
+  self.guard = guard.release();
   if (!self.ends_in_order) self.ends_in_order = std::atexit(on_exit) == 0;
   return {};
 }
 
 // The one node is that of `config`, from here on.
 Status start_node(Extension& self, const std::string& config) REQUIRES(self.mutex) {
+  if (self.ending) return Error(ErrorCode::kCancelled, kEnding);
   std::error_code error;
   const std::string path = std::filesystem::weakly_canonical(config, error).string();
   if (error) return invalid(config + ": " + error.message());
@@ -167,12 +181,12 @@ Status start_node(Extension& self, const std::string& config) REQUIRES(self.mute
 // NodeStarter.
 Status start_for(const char* name) {
   Extension& self = extension();
-  // The open says what a forked process is told; another thread may have had the lock when it was made.
-  if (litefs_node* node = self.node; node && node->forked()) return {};
+  // The open itself says so.
+  if (forked(self)) return {};
   const char* config = name ? sqlite3_uri_parameter(name, "litefs_config") : nullptr;
   MutexLock lock(self.mutex);
-  if (self.ending) return Error(ErrorCode::kCancelled, kEnding);
   if (config) return start_node(self, config);
+  if (self.ending) return Error(ErrorCode::kCancelled, kEnding);
   if (self.node) return {};
   return Error(ErrorCode::kUnavailable,
                std::string(kNoNode) +
@@ -209,7 +223,7 @@ Status register_once(Extension& self) REQUIRES(self.mutex) {
 
 Status load(sqlite3* db, const sqlite3_api_routines* api) {
   Extension& self = extension();
-  if (litefs_node* node = self.node; node && node->forked()) {
+  if (forked(self)) {
     return Error(ErrorCode::kUnsupported, "this process was forked from one that has loaded it, and cannot use it");
   }
   MutexLock lock(self.mutex);

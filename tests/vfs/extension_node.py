@@ -8,6 +8,7 @@ For a test it does what it is told by lines of its standard input, each a JSON l
   ["sql", CONNECTION, SQL]
   ["close", CONNECTION]
   ["load_in_threads", COUNT]        each with a connection of its own, at once
+  ["load_in_another_sqlite", FILE]  by a copy of the SQLite library, in FILE; what it says
   ["fork", CONNECTION, LOADER]      what a forked process gets with one that is open, and one of load; it ends by exit()
   ["end", CONNECTION, SQL]          runs it, and ends with the connection open, while one thread waits for a transaction
                                     that never comes and another one commits
@@ -65,6 +66,15 @@ def load_in_threads(count):
     return failures
 
 
+def load_in_another_sqlite(path):
+    sqlite = ctypes.CDLL(path)
+    db, message = ctypes.c_void_p(), ctypes.c_char_p()
+    assert sqlite.sqlite3_open(b":memory:", ctypes.byref(db)) == 0
+    sqlite.sqlite3_enable_load_extension(db, 1)
+    code = sqlite.sqlite3_load_extension(db, extension.encode(), None, ctypes.byref(message))
+    return [code, (message.value or b"").decode()]
+
+
 def fork(connection, loader):
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -119,6 +129,8 @@ def run(op, *arguments):
         connections.pop(arguments[0]).close()
     elif op == "load_in_threads":
         return load_in_threads(arguments[0])
+    elif op == "load_in_another_sqlite":
+        return load_in_another_sqlite(arguments[0])
     elif op == "fork":
         return fork(connections[arguments[0]], connections[arguments[1]])
     elif op == "end":

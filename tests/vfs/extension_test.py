@@ -156,6 +156,20 @@ class LoadTest(Case):
         self.assertEqual(node.open().value("SELECT litefs_txid()"), 1)
         node.stop()
 
+    def test_another_sqlite_of_the_process_is_refused(self):
+        node = self.start_primary().open()
+        with open("/proc/%d/maps" % node.process.pid) as maps:
+            libraries = {line.split()[-1] for line in maps if "/libsqlite3.so" in line}
+        if not libraries:
+            self.skipTest("this Python has SQLite inside")
+        other = shutil.copy(libraries.pop(), os.path.join(self.directory, "other.so"))
+        code, message = node.do("load_in_another_sqlite", other)
+        self.assertNotEqual(code, 0)
+        self.assertIn("another SQLite library in this process has loaded it already", message)
+        node.sql("CREATE TABLE t(x)")
+        self.assertEqual(node.value("SELECT litefs_txid()"), 1)
+        node.stop()
+
     def test_what_is_wrong_with_the_configuration_is_said(self):
         self.config("first", True)
         path = os.path.join(self.directory, "first", "litefs.yml")
