@@ -1,13 +1,28 @@
 #include "vfs/answers.h"
 
-#include <sqlite3.h>
+#include "vfs/sqlite_api.h"
 
 namespace litefs {
+namespace {
+
+std::string& refusal() {
+  thread_local std::string text;
+  return text;
+}
+
+}  // namespace
 
 int refuse(int code, const std::string& file, const std::string& why) {
+  try {
+    refusal() = file + ": " + why;
+  } catch (const std::bad_alloc&) {
+    // The code is answered all the same.
+  }
   sqlite3_log(code, "litefs: %s: %s", file.c_str(), why.c_str());
   return code;
 }
+
+std::string last_refusal() { return refusal(); }
 
 int open_code(const Error& error) {
   switch (error.code()) {

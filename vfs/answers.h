@@ -1,5 +1,5 @@
 // SQLite's result codes for our errors, and where their sentences go: to sqlite3_log, as a VFS has no other way to say
-// more than a number. Thread rule: any thread.
+// more than a number. And to whoever asks afterwards on the same thread. Thread rule: any thread.
 #pragma once
 
 #include <string>
@@ -10,6 +10,9 @@ namespace litefs {
 
 // Logs "litefs: FILE: why" under this code, and answers it.
 int refuse(int code, const std::string& file, const std::string& why);
+
+// "FILE: why" of this thread's last refusal; empty where there has been none.
+std::string last_refusal();
 
 // What an open that is refused answers: SQLITE_BUSY where trying later may help, SQLITE_READONLY, SQLITE_FULL, else
 // SQLITE_CANTOPEN.

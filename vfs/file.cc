@@ -169,6 +169,9 @@ int control_file(sqlite3_file* f, int op, void* argument) {
   if (state_of(f).binding->forked()) return SQLITE_IOERR;
   switch (op) {
     case SQLITE_FCNTL_PRAGMA: return control_pragma(f, static_cast<char**>(argument));
+    case kControlDatabaseName:
+      *static_cast<const char**>(argument) = state_of(f).name.database.c_str();
+      return SQLITE_OK;
     case SQLITE_FCNTL_BEGIN_ATOMIC_WRITE:
     case SQLITE_FCNTL_COMMIT_ATOMIC_WRITE:
     case SQLITE_FCNTL_ROLLBACK_ATOMIC_WRITE: return SQLITE_NOTFOUND;

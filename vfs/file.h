@@ -4,14 +4,17 @@
 // of before is an error. Thread rule: SQLite's: one thread at a time for each file.
 #pragma once
 
-#include <sqlite3.h>
-
 #include <memory>
 #include <optional>
 
 #include "vfs/binding.h"
+#include "vfs/sqlite_api.h"
 
 namespace litefs {
+
+// A file control that a database's file alone answers: sets a const char* to the database's name, which lives until the
+// file is closed. A number that nobody else takes.
+inline constexpr int kControlDatabaseName = 0x4c465301;
 
 // What SQLite hands to every method. Followed by the real file, of the real VFS's szOsFile bytes.
 struct VfsFile {

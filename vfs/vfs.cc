@@ -3,14 +3,14 @@
 // What it is asked to open of a database lies in DATA/db and is opened by "unix", whose file is then behind ours
 // (vfs/file.h); temporary files are "unix"'s alone. There is one registration in a process, as SQLite has one list of
 // VFSs and may hold on to one of them at any time: so it is never freed. A forked process has none until it registers.
-#include <sqlite3.h>
-
 #include <atomic>
 
 #include "env/owned_descriptor.h"
 #include "litefs/litefs.h"
 #include "vfs/answers.h"
 #include "vfs/file.h"
+#include "vfs/registration.h"
+#include "vfs/sqlite_api.h"
 
 namespace litefs {
 namespace {
@@ -36,7 +36,9 @@ struct Registration {
   const uint32_t generation = fork_generation();
   const bool forked;  // and before the fork there was one
   Mutex mutex;
-  std::shared_ptr<Binding> binding GUARDED_BY(mutex);  // null: not registered
+  std::shared_ptr<Binding> binding GUARDED_BY(mutex);  // null: no node
+  std::atomic<NodeStarter> starter{nullptr};
+  NodeUsers users;
 
   std::shared_ptr<Binding> bound() {
     MutexLock lock(mutex);
@@ -56,7 +58,7 @@ Registration& registration() {
 
 const char* no_node() {
   return registration().forked ? "this process was forked from the one that opened the node, and has none of its own"
-                               : "no node is open in this process";
+                               : kNoNode;
 }
 
 // ---- opening ----
@@ -133,6 +135,8 @@ int open_file(sqlite3_vfs*, const char* path, sqlite3_file* f, int flags, int* o
     if (binding->forked()) {
       return refuse(SQLITE_CANTOPEN, path, "this process was forked from the one that opened the node");
     }
+    NodeUser user(registration().users);
+    if (!user) return refuse(SQLITE_CANTOPEN, path, kEnding);
     return open_ours(std::move(binding), path, file, flags, out_flags);
   } catch (const std::exception& error) {
     return refuse(SQLITE_CANTOPEN, path, error.what());
@@ -172,9 +176,9 @@ int delete_file(sqlite3_vfs*, const char* path, int sync) {
 
 int full_pathname(sqlite3_vfs*, const char* name, int size, char* out) {
   try {
-    std::shared_ptr<Binding> binding = registration().bound();
-    if (!binding) return refuse(SQLITE_CANTOPEN, name, no_node());
-    Result<Binding::DatabasePath> found = binding->database_path(name);
+    Result<std::shared_ptr<Binding>> binding = node_for(name);
+    if (!binding.ok()) return refuse(SQLITE_CANTOPEN, name, binding.error().message());
+    Result<Binding::DatabasePath> found = binding.value()->database_path(name);
     if (!found.ok()) return refuse(SQLITE_CANTOPEN, name, found.error().message());
     const std::string& path = found.value().path;
     if (path.size() >= static_cast<size_t>(size)) return refuse(SQLITE_CANTOPEN, name, "its path is too long");
@@ -233,12 +237,73 @@ void fill(sqlite3_vfs& vfs, sqlite3_vfs& real) {
   vfs.xNextSystemCall = next_system_call;
 }
 
-Status unregister_before_close(litefs_node* node) {
-  if (sqlite3_litefs_unregister(node) == SQLITE_OK) return {};
-  return Error(ErrorCode::kBusy, "SQLite connections are open by the VFS; close them first");
+// SQLITE_ERROR: SQLite has no VFS that this one can stand on. Not under the registration's mutex: SQLite may begin here,
+// and what SQLITE_EXTRA_INIT names may register, too.
+int find_real(sqlite3_vfs*& real) {
+  if (const int code = initialize_sqlite(); code != SQLITE_OK) return code;
+  real = sqlite3_vfs_find("unix");
+  return real && real->iVersion >= 3 ? SQLITE_OK : SQLITE_ERROR;
+}
+
+void stand_on(sqlite3_vfs* real) {
+  Registered& vfs = registered();
+  if (vfs.vfs.zName) return;
+  vfs.real = real;
+  fill(vfs.vfs, *real);
+}
+
+int bind(Registration& one, litefs_node& node) REQUIRES(one.mutex) {
+  if (one.binding) return &one.binding->handle() == &node ? SQLITE_OK : SQLITE_BUSY;
+  // Inherited ones: SQLite would take the locks that the parent has by them for this process's.
+  if (open_files() > 0) return SQLITE_BUSY;
+  one.binding = std::make_shared<Binding>(node);
+  node.set_before_close([&node]() -> Status {
+    if (unregister_node(&node) == SQLITE_OK) return {};
+    return Error(ErrorCode::kBusy, "SQLite connections are open by the VFS; close them first");
+  });
+  return SQLITE_OK;
 }
 
 }  // namespace
+
+int register_vfs(bool make_default, NodeStarter starter) {
+  sqlite3_vfs* real = nullptr;
+  if (const int code = find_real(real); code != SQLITE_OK) return code;
+  Registration& one = registration();
+  MutexLock lock(one.mutex);
+  stand_on(real);
+  one.starter = starter;
+  return sqlite3_vfs_register(&registered().vfs, make_default);
+}
+
+int bind_node(litefs_node* node) {
+  Registration& one = registration();
+  MutexLock lock(one.mutex);
+  return bind(one, *node);
+}
+
+int unregister_node(litefs_node* node) {
+  if (const int code = initialize_sqlite(); code != SQLITE_OK) return code;  // as in find_real
+  Registration& one = registration();
+  MutexLock lock(one.mutex);
+  if (!one.binding || &one.binding->handle() != node) return SQLITE_OK;
+  // Every open file has it, and whoever is about to open one.
+  if (one.binding.use_count() > 1) return SQLITE_BUSY;
+  // Whoever could start a node again still needs it. And a process that ends asks nothing of SQLite any more.
+  if (!one.starter) sqlite3_vfs_unregister(&registered().vfs);
+  one.binding.reset();
+  return SQLITE_OK;
+}
+
+Result<std::shared_ptr<Binding>> node_for(const char* name) {
+  if (NodeStarter starter = registration().starter) TRY(starter(name));
+  std::shared_ptr<Binding> binding = registration().bound();
+  if (!binding) return Error(ErrorCode::kUnavailable, no_node());
+  return binding;
+}
+
+NodeUsers& node_users() { return registration().users; }
+
 }  // namespace litefs
 
 using namespace litefs;
@@ -246,24 +311,14 @@ using namespace litefs;
 extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
   if (!node || node->forked()) return node ? SQLITE_ERROR : SQLITE_MISUSE;
   if (!node->member()) return SQLITE_MISUSE;
-  // Not under the mutex: what SQLITE_EXTRA_INIT names may register, too.
-  if (const int code = sqlite3_initialize(); code != SQLITE_OK) return code;
-  sqlite3_vfs* real = sqlite3_vfs_find("unix");
-  if (!real || real->iVersion < 3) return SQLITE_ERROR;
+  sqlite3_vfs* real = nullptr;
+  if (const int code = find_real(real); code != SQLITE_OK) return code;
   try {
     Registration& one = registration();
-    Registered& vfs = registered();
     MutexLock lock(one.mutex);
-    if (one.binding && &one.binding->handle() != node) return SQLITE_BUSY;
-    if (!one.binding) {
-      // Inherited ones: SQLite would take the locks that the parent has by them for this process's.
-      if (open_files() > 0) return SQLITE_BUSY;
-      vfs.real = real;
-      if (!vfs.vfs.zName) fill(vfs.vfs, *real);
-      one.binding = std::make_shared<Binding>(*node);
-      node->set_before_close([node] { return unregister_before_close(node); });
-    }
-    return sqlite3_vfs_register(&vfs.vfs, make_default);
+    if (const int code = bind(one, *node); code != SQLITE_OK) return code;
+    stand_on(real);
+    return sqlite3_vfs_register(&registered().vfs, make_default);
   } catch (const std::bad_alloc&) {
     return SQLITE_NOMEM;
   }
@@ -271,14 +326,5 @@ extern "C" int sqlite3_litefs_register(litefs_node* node, int make_default) {
 
 extern "C" int sqlite3_litefs_unregister(litefs_node* node) {
   if (!node) return SQLITE_MISUSE;
-  if (node->forked()) return SQLITE_ERROR;
-  if (const int code = sqlite3_initialize(); code != SQLITE_OK) return code;  // as above
-  Registration& one = registration();
-  MutexLock lock(one.mutex);
-  if (!one.binding || &one.binding->handle() != node) return SQLITE_OK;
-  // Every open file has it, and whoever is about to open one.
-  if (one.binding.use_count() > 1) return SQLITE_BUSY;
-  sqlite3_vfs_unregister(&registered().vfs);
-  one.binding.reset();
-  return SQLITE_OK;
+  return node->forked() ? SQLITE_ERROR : unregister_node(node);
 }

@@ -217,7 +217,32 @@ int litefs_list_databases(litefs_node* node, litefs_database_function each, void
       out.page_size = database.page_size;
       out.size_bytes = database.size_bytes;
       out.lag_ms = database.lag_ms.value_or(-1);
+      out.log_bytes = database.log_bytes;
       if (each(context, &out) != 0) break;
+    }
+    return {};
+  });
+}
+
+int litefs_list_replicas(litefs_node* node, litefs_replica_function each, void* context) {
+  return call(node, [&](Member& self) -> Status {
+    if (!each) return missing("each");
+    const NodeStatus status = TRY(self.status());
+    for (const PeerStatus& peer : status.peers) {
+      litefs_replica out{};
+      out.size = sizeof out;
+      out.host_name = peer.hostname.c_str();
+      out.address = peer.address.c_str();
+      out.node_id = peer.node_id.value;
+      out.connected_since_ms = peer.connected_since_ms;
+      out.database = "";
+      if (peer.databases.empty() && each(context, &out) != 0) return {};
+      for (const PeerDatabaseStatus& database : peer.databases) {
+        out.database = database.name.c_str();
+        out.txid = database.txid.value;
+        out.behind_txids = database.behind_txids;
+        if (each(context, &out) != 0) return {};
+      }
     }
     return {};
   });

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "env/owned_descriptor.h"
 #include "env/process.h"
@@ -104,7 +105,7 @@ Status Member::join() {
   }
 }
 
-Member::~Member() {
+void Member::leave() {
   Seat seat;
   {
     MutexLock lock(mutex_);
@@ -120,12 +121,22 @@ Member::~Member() {
   if (seat.node) seat.node->cancel_waits();
   // Guests of this process wait for the next host from here on.
   if (std::shared_ptr<GuestServer> server = this->server()) server->stop();
+}
+
+void Member::end() {
+  leave();
+  if (std::shared_ptr<InProcessNode> node = hosted()) node->node().stop();
+}
+
+Member::~Member() {
+  leave();
+  Seat last;
   {
     MutexLock lock(mutex_);
-    seat_ = Seat();
+    last = std::exchange(seat_, Seat());
     server_.reset();
   }
-  seat = Seat();  // the node stops
+  last = Seat();  // the node stops
   if (directory_) directories().remove(*directory_);
   if (attending_) static_cast<void>(attending_->try_lock(kAttendByte, 1, LockKind::kNone).ok());
 }

@@ -52,6 +52,9 @@ class Member final : private InProcessNode::Listener {
 
   static Result<std::unique_ptr<Member>> open(const Options& options, const Log& log, Listener& listener);
   ~Member() override;
+  // For a process that ends while others of its threads use databases: a host's node stops in order. Nothing is freed,
+  // and what is committed from then on is the next host's to capture.
+  void end();
 
   LateClosingFiles& files() { return files_; }
   // DATA/db, without symbolic links.
@@ -79,6 +82,7 @@ class Member final : private InProcessNode::Listener {
       : options_(options), log_(log), listener_(listener) {}
   Status prepare();
   Result<bool> attend();
+  void leave();
   Status become_host();
   Status become_guest();
   Status join();

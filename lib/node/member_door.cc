@@ -52,6 +52,12 @@ auto MemberDoor::ask(const Ask& ask) -> decltype(ask(std::declval<DatabaseDoor&>
   }
 }
 
+// While there is no host, as the last one was.
+bool MemberDoor::is_primary() {
+  const Status may = may_write();
+  return may.ok() || may.error().code() != ErrorCode::kReadOnly;
+}
+
 Error MemberDoor::read_only() {
   const Status refused = may_write();
   return refused.ok() ? Error(ErrorCode::kReadOnly, "this node was a replica a moment ago") : refused.error();

@@ -16,7 +16,7 @@ class MemberDoor final : public DatabaseDoor {
  public:
   MemberDoor(Member& member, std::string name) : member_(member), name_(std::move(name)) {}
 
-  bool is_primary() override { return member_.role() == NodeRole::kPrimary; }
+  bool is_primary() override;
   Error read_only() override;
   Status may_write() override;
   Status open(bool create) override;

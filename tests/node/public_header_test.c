@@ -53,6 +53,20 @@ static int on_database(void* context, const litefs_database* database) {
   return 0;
 }
 
+static int on_replica(void* context, const litefs_replica* replica) {
+  (void)context, (void)replica;
+  CHECK(!"no replica is connected");
+  return 0;
+}
+
+static int on_row(void* context, int columns, char** values, char** names) {
+  (void)names;
+  CHECK(columns == 3 && strcmp(values[0], "primary") == 0 && strcmp(values[1], "c.db") == 0);
+  CHECK(strcmp(values[2], "1") == 0);
+  ++*(int*)context;
+  return 0;
+}
+
 static void check_sql(litefs_node* node) {
   sqlite3* db = NULL;
   litefs_position before, after;
@@ -68,6 +82,11 @@ static void check_sql(litefs_node* node) {
   ++after.txid;
   CHECK(litefs_wait_position(node, "c.db", &after, 1) == LITEFS_TIMED_OUT);
   CHECK(litefs_list_databases(node, on_database, &count) == LITEFS_OK && count == 1);
+  CHECK(litefs_list_replicas(node, on_replica, NULL) == LITEFS_OK);
+  CHECK(sqlite3_litefs_functions(NULL) == SQLITE_MISUSE);
+  CHECK(sqlite3_litefs_functions(db) == SQLITE_OK);
+  CHECK(sqlite3_exec(db, "SELECT litefs_role(), name, txid = litefs_txid() FROM litefs_databases", on_row, &count,
+                     NULL) == SQLITE_OK && count == 2);
   CHECK(sqlite3_litefs_unregister(node) == SQLITE_BUSY);
   CHECK(litefs_close(node) == LITEFS_BUSY);
   CHECK(sqlite3_close(db) == SQLITE_OK);

@@ -162,6 +162,7 @@ TEST_CASE("databases, positions and waits of a primary and its replica") {
   CHECK(databases[0].name == "a.db");
   CHECK(databases[0].page_size == 4096);
   CHECK(databases[0].position.checksum == position.checksum);
+  CHECK(databases[0].log_bytes > 0);
   litefs_position other = position;
   other.checksum ^= 1;
   CHECK(litefs_wait_position(replica.handle(), "a.db", &other, kSoonMs) == LITEFS_DIVERGED);
@@ -171,6 +172,21 @@ TEST_CASE("databases, positions and waits of a primary and its replica") {
   CHECK(replica.lag().has_value());
   CHECK(primary.lag() == std::chrono::milliseconds(0));
   CHECK_THROWS_AS(replica.promote(), NodeError);
+  CHECK(replica.replicas().empty());
+  // The replica's word that it has received it comes a moment after it is there.
+  std::vector<ReplicaEntry> replicas = primary.replicas();
+  while ((replicas.empty() || replicas[0].txid != 1) && std::chrono::steady_clock::now() < until) {
+    std::this_thread::yield();
+    replicas = primary.replicas();
+  }
+  REQUIRE(replicas.size() == 1);
+  CHECK(replicas[0].host_name == "second");
+  CHECK(replicas[0].address.rfind("127.0.0.1:", 0) == 0);
+  CHECK(replicas[0].connected_since_ms > 0);
+  CHECK(replicas[0].database == "a.db");
+  CHECK(replicas[0].txid == 1);
+  CHECK(replicas[0].behind_txids == 0);
+  CHECK(litefs_list_replicas(primary.handle(), nullptr, nullptr) == LITEFS_INVALID);
   replica.close();
   primary.close();
 }

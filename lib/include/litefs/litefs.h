@@ -15,12 +15,16 @@
  * - The files below DATA/db are the node's while it is open. This process must not open or close them but through the
  *   VFS: closing any descriptor of a file drops all locks that SQLite has on it in the process (fcntl(2)). Another
  *   process may open them with a plain SQLite, read-only.
+ * - Several processes of one machine may open nodes on one data directory, with the same options and the same version of
+ *   the library. One of them runs the node, the others use it through that one; nothing else tells them apart. When it
+ *   ends, in whatever way, another one runs the node on, with all connections open and no commit lost. Meanwhile what
+ *   needs the node waits, up to 30 seconds. A mount has its data directory alone.
  * - After fork() the child can use neither the node nor connections that were opened before: every call answers
  *   LITEFS_FORKED, every use of a connection an error. It has none of the node's descriptors, so that it keeps neither
- *   the data directory nor the port when the parent ends. It may open a node of its own; on the
- *   same data directory it is a process like any other. To register the VFS
- *   for it, it first closes the connections of before (sqlite3_close, which then does nothing to their files). Like any
- *   child that uses SQLite, it must have been forked while no other thread was in a call of SQLite.
+ *   the data directory nor the port when the parent ends. It may open a node of its own; on the same data directory it
+ *   is a process like any other. To register the VFS for it, it first closes the connections of before (sqlite3_close,
+ *   which then does nothing to their files). Like any child that uses SQLite, it must have been forked while no other
+ *   thread was in a call of SQLite.
  *
  * CONVENTIONS
  *
@@ -162,8 +166,9 @@ typedef struct litefs_options {
  * @param[in] options  copied.
  * @param[out] node  the node. After an error, too (but LITEFS_NO_MEMORY, where it is NULL), for litefs_message and
  * litefs_close, which must be called, and for nothing else.
- * Errors: LITEFS_INVALID (options), LITEFS_NOT_FOUND (no such configuration file), LITEFS_BUSY (another process runs a
- * node on the data directory, and the message names it; or the port is in use), LITEFS_NO_SPACE, LITEFS_READONLY,
+ * Errors: LITEFS_INVALID (options), LITEFS_NOT_FOUND (no such configuration file), LITEFS_BUSY (the data
+ * directory's node is a mount's, and the message names its process; or this process has one open on it already; or the
+ * port is in use), LITEFS_NO_SPACE, LITEFS_READONLY,
  * LITEFS_CORRUPT, LITEFS_UNAVAILABLE, LITEFS_IO. A database that cannot be opened is no error: litefs_list_databases
  * shows it.
  * Threads: any.
@@ -243,6 +248,7 @@ typedef struct litefs_database {
   unsigned page_size;       /**< in bytes */
   litefs_uint64 size_bytes; /**< of the database itself */
   litefs_int64 lag_ms;      /**< behind the primary; -1: not known */
+  litefs_uint64 log_bytes;  /**< of its change log */
 } litefs_database;
 
 /** @brief Takes one database of a list. What `database` leads to lives until it returns.
@@ -259,6 +265,33 @@ typedef int (*litefs_database_function)(void *context, const litefs_database *da
  * Errors: LITEFS_INVALID (each is NULL), LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
  */
 LITEFS_API int litefs_list_databases(litefs_node *node, litefs_database_function each, void *context);
+
+/** @brief A database on a replica that is connected to this node, as it is listed. */
+typedef struct litefs_replica {
+  unsigned size;                   /**< of what the library filled in */
+  const char *host_name;           /**< what the replica calls itself */
+  const char *address;             /**< where its connection comes from */
+  litefs_uint64 node_id;           /**< the replica's, for as long as it has its data directory */
+  litefs_int64 connected_since_ms; /**< milliseconds since 1970 */
+  const char *database;            /**< its name; empty: the replica has no database yet, and this is its only entry */
+  litefs_uint64 txid;              /**< up to which the replica has said that it has received */
+  litefs_uint64 behind_txids;      /**< transactions that this node has above that */
+} litefs_replica;
+
+/** @brief Takes one database of one replica. What `replica` leads to lives until it returns.
+ *
+ * @return 0 to go on, anything else to end the list.
+ */
+typedef int (*litefs_replica_function)(void *context, const litefs_replica *replica);
+
+/** @brief Lists the replicas that are connected, with their databases.
+ *
+ * On a replica there are none.
+ *
+ * @param each  called for each database of each of them on the calling thread; may call any function but litefs_close.
+ * Errors: LITEFS_INVALID (each is NULL), LITEFS_NO_MEMORY, LITEFS_FORKED. Threads: any.
+ */
+LITEFS_API int litefs_list_replicas(litefs_node *node, litefs_replica_function each, void *context);
 
 /** @brief The position of a database.
  *
@@ -359,6 +392,34 @@ LITEFS_API int sqlite3_litefs_register(litefs_node *node, int make_default);
  * Threads: any.
  */
 LITEFS_API int sqlite3_litefs_unregister(litefs_node *node);
+
+struct sqlite3;
+
+/** @brief Gives an SQLite connection the functions and tables that tell of the node.
+ *
+ * The node is the one that the VFS is registered for when they are called. DB is a database's name; without it they are
+ * about the connection's main database, which must have been opened by the VFS.
+ *
+ *   litefs_role()            'primary', 'replica' or 'starting'
+ *   litefs_primary()         the primary's host name; NULL on the primary, and where it is not known
+ *   litefs_txid([DB])        the TXID of its position, as litefs_get_position
+ *   litefs_position([DB])    'TXID/CHECKSUM', each 16 hex digits
+ *   litefs_wait(TXID, MS [, DB])   as litefs_wait_position: 1, or 0 at the deadline. TXID may be what litefs_position
+ *                            answers: then the checksum counts, too, and another one is an error. Not for triggers and
+ *                            views.
+ *   litefs_lag()             as litefs_lag; NULL where it is not known
+ *   litefs_message()         why the VFS last refused something to this thread; NULL where it has not
+ *   litefs_databases         a table of litefs_list_databases: name, state, detail, epoch, txid, checksum, position,
+ *                            page_size, size_bytes, lag_ms, log_bytes
+ *   litefs_replicas          a table of litefs_list_replicas: hostname, address, node_id, connected_since_ms, database,
+ *                            txid, behind_txids
+ *
+ * Checksums and node ids are text of 16 hex digits. What is not known or does not apply is NULL.
+ *
+ * @return an SQLite result: SQLITE_OK, SQLITE_NOMEM, SQLITE_MISUSE (db is NULL).
+ * Threads: as SQLite's functions with this connection.
+ */
+LITEFS_API int sqlite3_litefs_functions(struct sqlite3 *db);
 
 #ifdef __cplusplus
 }

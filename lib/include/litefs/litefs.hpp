@@ -42,6 +42,18 @@ struct DatabaseEntry {
   unsigned page_size;
   litefs_uint64 size_bytes;
   litefs_int64 lag_ms;
+  litefs_uint64 log_bytes;
+};
+
+/** @brief A database of a replica, of OpenNode::replicas. */
+struct ReplicaEntry {
+  std::string host_name;
+  std::string address;
+  litefs_uint64 node_id;
+  litefs_int64 connected_since_ms;
+  std::string database;
+  litefs_uint64 txid;
+  litefs_uint64 behind_txids;
 };
 
 /** @brief An open node; the destructor closes it.
@@ -81,11 +93,25 @@ class OpenNode {
         [](void* context, const litefs_database* database) {
           static_cast<std::vector<DatabaseEntry>*>(context)->push_back(
               {database->name, database->state, database->detail, database->position, database->page_size,
-               database->size_bytes, database->lag_ms});
+               database->size_bytes, database->lag_ms, database->log_bytes});
           return 0;
         },
         &databases));
     return databases;
+  }
+
+  std::vector<ReplicaEntry> replicas() const {
+    std::vector<ReplicaEntry> replicas;
+    check(litefs_list_replicas(
+        handle(),
+        [](void* context, const litefs_replica* replica) {
+          static_cast<std::vector<ReplicaEntry>*>(context)->push_back(
+              {replica->host_name, replica->address, replica->node_id, replica->connected_since_ms, replica->database,
+               replica->txid, replica->behind_txids});
+          return 0;
+        },
+        &replicas));
+    return replicas;
   }
 
   litefs_position position(const std::string& database) const {
