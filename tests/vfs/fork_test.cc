@@ -11,6 +11,15 @@
 #include "test.h"
 #include "vfs/linked_node.h"
 
+// g++ and clang++ say it each in its own way.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define LITEFS_THREAD_SANITIZER
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define LITEFS_THREAD_SANITIZER
+#endif
+
 namespace litefs::test {
 namespace {
 
@@ -116,7 +125,7 @@ TEST_CASE("the end of a child leaves the parent's node as it is") {
 }
 
 TEST_CASE("a child opens a node of its own, and the parent goes on with its own") {
-#if defined(__SANITIZE_THREAD__)
+#ifdef LITEFS_THREAD_SANITIZER
   MESSAGE("skipped: the thread sanitizer allows no new threads in the child of a process with threads");
 #else
   TempDir dir;
