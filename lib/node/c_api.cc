@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <new>
 
 #include "env/process.h"
@@ -304,9 +305,12 @@ int litefs_on_transaction(litefs_node* node, litefs_transaction_function told, v
       return {};
     }
     self.follow_positions();
-    node->events().on_position([&self, told, context](const std::string& name) {
+    node->events().on_position([&self, told, context, last = std::map<std::string, Position>()](
+                                   const std::string& name) mutable {
       Result<Position> now = self.position(name, false);
-      if (!now.ok()) return;
+      // What waited during the last call may have been told of by it. A replica's database is known before it is there.
+      if (!now.ok() || now.value().txid.value == 0 || last[name] == now.value()) return;
+      last[name] = now.value();
       const litefs_position position = position_of(now.value());
       told(context, name.c_str(), &position);
     });

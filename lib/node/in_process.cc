@@ -122,20 +122,22 @@ Result<Position> InProcessNode::position(const std::string& name, bool drains) {
 Status InProcessNode::wait_position(const std::string& name, const Position& wanted,
                                     std::chrono::milliseconds timeout) {
   const auto until = std::chrono::steady_clock::now() + timeout;
+  TRY(check_database_name(name));
   // What has been committed before this call is captured by it.
   std::shared_ptr<Database> here = node_->store().find(name);
   if (here && node_->is_primary()) TRY(here->drain(false));
   for (;;) {
     const uint64_t seen = TRY(changes());
     Position now;
-    if (std::shared_ptr<Database> database = node_->store().find(name)) {
+    std::shared_ptr<Database> database = node_->store().find(name);
+    if (database) {
       const DatabaseInfo info = database->info();
       if (info.state == DatabaseState::kStopped) return stopped(info);
       now = info.position;
     }
     Position target = wanted;
     if (target.epoch.value == 0) target.epoch = now.epoch;
-    if (!now.before(target)) {
+    if (database && !now.before(target)) {
       const bool same = now.epoch == target.epoch && now.txid == target.txid;
       if (!same || wanted.checksum.value == 0 || now.checksum == wanted.checksum) return {};
       return Error(ErrorCode::kDiverged,

@@ -132,6 +132,9 @@ TEST_CASE("the text says who is behind and what is loading") {
         "\n"
         "REPLICA  ADDRESS        CONNECTED  BEHIND\n"
         "b        10.0.0.2:4711  1 min      app.db 2 tx\n");
+  NodeStatus in_process = primary();
+  in_process.mount.clear();
+  CHECK(status_text(in_process, 0).find("\n  no mount   address") != std::string::npos);
   CHECK(status_text(loading_replica(), 0) ==
         "a is a replica of p (http://p:20202), lag 12 ms\n"
         "  mount /litefs   address :20202   epoch 3   version 0.1.0\n"

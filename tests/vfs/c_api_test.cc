@@ -167,6 +167,11 @@ TEST_CASE("databases, positions and waits of a primary and its replica") {
   other.checksum ^= 1;
   CHECK(litefs_wait_position(replica.handle(), "a.db", &other, kSoonMs) == LITEFS_DIVERGED);
   CHECK(litefs_wait_position(replica.handle(), "a.db", nullptr, 0) == LITEFS_INVALID);
+  litefs_position any{};
+  CHECK(litefs_wait_position(replica.handle(), "a.db", &any, 0) == LITEFS_OK);
+  CHECK(litefs_wait_position(replica.handle(), "none", &any, 0) == LITEFS_TIMED_OUT);
+  CHECK(litefs_wait_position(replica.handle(), "a.db-wal", &any, kSoonMs) == LITEFS_INVALID);
+  CHECK(litefs_wait_position(replica.handle(), "../a.db", &any, kSoonMs) == LITEFS_INVALID);
   const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(kSoonMs);
   while (!replica.lag() && std::chrono::steady_clock::now() < until) std::this_thread::yield();
   CHECK(replica.lag().has_value());
@@ -189,6 +194,34 @@ TEST_CASE("databases, positions and waits of a primary and its replica") {
   CHECK(litefs_list_replicas(primary.handle(), nullptr, nullptr) == LITEFS_INVALID);
   replica.close();
   primary.close();
+}
+
+TEST_CASE("a replica's callback is told of each position once, from the first transaction on") {
+  TempDir dir;
+  const std::string primary_data = dir.file("primary"), replica_data = dir.file("replica");
+  OpenNode primary(primary_options(primary_data));
+  const std::string url = "http://" + primary.address();
+  litefs_options options = LITEFS_OPTIONS_INIT;
+  options.data_dir = replica_data.c_str();
+  options.listen = "127.0.0.1:0";
+  options.primary_url = url.c_str();
+  OpenNode replica(options);
+  std::mutex mutex;
+  std::condition_variable called;
+  std::vector<litefs_uint64> told;
+  replica.on_transaction([&](const std::string&, const litefs_position& position) {
+    std::lock_guard lock(mutex);
+    told.push_back(position.txid);
+    called.notify_all();
+  });
+  adopt(primary.handle(), "a.db", 200, dir.path());
+  REQUIRE(replica.wait("a.db", primary.position("a.db"), std::chrono::milliseconds(kSoonMs)));
+  {
+    std::unique_lock lock(mutex);
+    CHECK(called.wait_for(lock, std::chrono::milliseconds(kSoonMs), [&] { return !told.empty(); }));
+  }
+  replica.on_transaction(nullptr);
+  CHECK(told == std::vector<litefs_uint64>{1});
 }
 
 TEST_CASE("callbacks tell of the role and of transactions, and of nothing once they are taken back") {

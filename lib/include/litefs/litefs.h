@@ -305,8 +305,11 @@ LITEFS_API int litefs_get_position(litefs_node *node, const char *database, lite
 
 /** @brief Sleeps until a database has reached a position.
  *
+ * It is enough that the database is there or further on.
+ *
  * @param database  its name. It need not exist yet.
- * @param position  what to wait for. With epoch 0 the TXID alone counts; with checksum 0 it is not compared.
+ * @param position  what to wait for. With epoch 0 the TXID alone counts; with checksum 0 it is not compared. So
+ * {0, 1, 0} is until the database exists and has content.
  * @param timeout_ms  how long at most; 0 only asks.
  * Errors: LITEFS_TIMED_OUT; LITEFS_DIVERGED: the database is there, with another checksum; LITEFS_IO: it is stopped;
  * LITEFS_INVALID, LITEFS_FORKED.
