@@ -334,6 +334,7 @@ void run_apart(const std::vector<std::string>& words, const std::string& process
   spawn.argv = {"/proc/self/exe"};
   spawn.argv.insert(spawn.argv.end(), words.begin(), words.end());
   spawn.argv.insert(spawn.argv.end(), {"--process", process, "--replica", replica});
+  alarm(static_cast<unsigned>(kRunMax.count()));  // each of them has this time
   auto child = test::Process::spawn(spawn);
   while (std::optional<std::string> line = child->read_line(kRunMax)) std::cout << *line << std::endl;
   const test::ExitStatus status = child->join(kSettle);
