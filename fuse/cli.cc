@@ -179,6 +179,7 @@ class Cli {
     }
     if (command_given && command.empty()) return wrong("no command after '--'", kMountHelp);
     source.expand_variables = !no_expand;
+    source.needs_mount = true;
     Result<int> code = run_mount(source, command);
     if (code.ok()) return code.value();
     err_ << "litefs: cannot start: " << code.error().message() << std::endl;

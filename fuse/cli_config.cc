@@ -24,11 +24,12 @@ std::string home_directory() {
   return found->pw_dir;
 }
 
-OptionsContext process_context(bool expand) {
+OptionsContext process_context(const ConfigSource& source) {
   OptionsContext context;
+  context.needs_mount = source.needs_mount;
   context.hostname = machine_hostname();
   context.working_directory = absolute_path(".");
-  if (expand) {
+  if (source.expand_variables) {
     context.variable = [](const std::string& name) -> std::optional<std::string> {
       const char* value = std::getenv(name.c_str());
       if (!value) return std::nullopt;
@@ -80,7 +81,8 @@ Result<LoadedConfig> load_config(const ConfigSource& source) {
   config.path = TRY(choose_path(*files, source.path));
   Bytes bytes = TRY(files->read_all(config.path, kYamlBytesMax));
   std::string text(bytes.begin(), bytes.end());
-  config.options = TRY(parse_options(text, config.path, process_context(source.expand_variables)));
+  config.options = TRY(parse_options(text, config.path, process_context(source)));
+  if (config.options.fuse_dir.empty()) return config;
   std::string data = resolved(config.options.data_dir), mount = resolved(config.options.fuse_dir);
   if (is_inside(data, mount) || is_inside(mount, data)) {
     return Error(ErrorCode::kInvalid,

@@ -13,6 +13,7 @@ namespace litefs {
 struct ConfigSource {
   std::string path;  // empty: the first of config_search_paths() that exists
   bool expand_variables = true;
+  bool needs_mount = false;  // else fuse.dir may be missing: the node may run in an application
 };
 
 struct LoadedConfig {

@@ -206,6 +206,7 @@ Result<bool> wants_default() {
 }
 
 Status register_once(Extension& self) REQUIRES(self.mutex) {
+  if (is_taken()) return Error(ErrorCode::kBusy, "this program has the VFS 'litefs' already, from liblitefs");
   const bool make_default = TRY(wants_default());
   if (const std::string config = variable("LITEFS_CONFIG"); !config.empty()) {
     Status started = start_node(self, config);

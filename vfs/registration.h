@@ -20,7 +20,10 @@ inline constexpr const char* kEnding = "this process is ending, and its node has
 // may bind a node then; and with null by whatever else needs one. An error: there is none, and why.
 using NodeStarter = Status (*)(const char* name);
 
-// SQLite's results: SQLITE_ERROR: it has no VFS "unix" of version 3.
+// Whether SQLite's VFS "litefs" is another copy of this library's: the extension in a program that is linked with the
+// library, or the reverse.
+bool is_taken();
+// SQLite's results: SQLITE_BUSY: it is; SQLITE_ERROR: it has no VFS "unix" of version 3.
 int register_vfs(bool make_default, NodeStarter starter);
 // SQLITE_BUSY: another node is bound. `node` is open. Closing it unbinds it, and fails while files are open by the VFS.
 int bind_node(litefs_node* node);

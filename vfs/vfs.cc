@@ -15,6 +15,8 @@
 namespace litefs {
 namespace {
 
+constexpr const char* kVfsName = "litefs";
+
 // What SQLite's list of VFSs leads to.
 struct Registered {
   sqlite3_vfs vfs{};
@@ -218,7 +220,7 @@ void fill(sqlite3_vfs& vfs, sqlite3_vfs& real) {
   vfs.iVersion = 3;
   vfs.szOsFile = static_cast<int>(sizeof(VfsFile)) + real.szOsFile;
   vfs.mxPathname = real.mxPathname;
-  vfs.zName = "litefs";
+  vfs.zName = kVfsName;
   vfs.xOpen = open_file;
   vfs.xDelete = delete_file;
   vfs.xAccess = access_file;
@@ -237,10 +239,11 @@ void fill(sqlite3_vfs& vfs, sqlite3_vfs& real) {
   vfs.xNextSystemCall = next_system_call;
 }
 
-// SQLITE_ERROR: SQLite has no VFS that this one can stand on. Not under the registration's mutex: SQLite may begin here,
+// As register_vfs. Not under the registration's mutex: SQLite may begin here,
 // and what SQLITE_EXTRA_INIT names may register, too.
 int find_real(sqlite3_vfs*& real) {
   if (const int code = initialize_sqlite(); code != SQLITE_OK) return code;
+  if (is_taken()) return SQLITE_BUSY;
   real = sqlite3_vfs_find("unix");
   return real && real->iVersion >= 3 ? SQLITE_OK : SQLITE_ERROR;
 }
@@ -265,6 +268,11 @@ int bind(Registration& one, litefs_node& node) REQUIRES(one.mutex) {
 }
 
 }  // namespace
+
+bool is_taken() {
+  const sqlite3_vfs* there = sqlite3_vfs_find(kVfsName);
+  return there && there != &registered().vfs;
+}
 
 int register_vfs(bool make_default, NodeStarter starter) {
   sqlite3_vfs* real = nullptr;

@@ -5,6 +5,9 @@
 #include <filesystem>
 #include <map>
 #include <new>
+#include <optional>
+#include <thread>
+#include <utility>
 
 #include "env/process.h"
 #include "env/quiet_signals.h"
@@ -32,6 +35,27 @@ int result_of(ErrorCode code) {
     case ErrorCode::kCancelled: return LITEFS_CANCELLED;
   }
   return LITEFS_INTERNAL;
+}
+
+// Its threads take no signals, while the caller's thread does, as always: it may have to wait for another process.
+Status open_quietly(litefs_node& node, const litefs_options& options) {
+  Status opened;
+  std::exception_ptr thrown;
+  auto open = [&] {
+    try {
+      opened = node.open(options);
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+  };
+  std::thread opener;
+  {
+    QuietSignals quiet;
+    opener = std::thread(open);
+  }
+  opener.join();
+  if (thrown) std::rethrow_exception(thrown);
+  return opened;
 }
 
 constexpr const char* kForked = "this process was forked from the one that opened the node, which it cannot use";
@@ -147,9 +171,8 @@ int litefs_open(const litefs_options* options, litefs_node** node) {
   if (!node) return LITEFS_INVALID;
   *node = nullptr;
   try {
-    QuietSignals quiet;  // for the threads that are started
     *node = new litefs_node;
-    Status opened = options ? (*node)->open(*options) : Status(missing("options"));
+    Status opened = options ? open_quietly(**node, *options) : Status(missing("options"));
     if (opened.ok()) return LITEFS_OK;
     return (*node)->fail(result_of(opened.error().code()), opened.error().message());
   } catch (const std::bad_alloc&) {
@@ -290,9 +313,12 @@ int litefs_on_role(litefs_node* node, litefs_role_function told, void* context) 
       node->events().on_role(nullptr);
       return {};
     }
-    node->events().on_role([&self, told, context] {
-      const std::string primary = self.primary_host_name();
-      told(context, role_of(self.role()), primary.c_str());
+    using Role = std::pair<NodeRole, std::string>;
+    node->events().on_role([&self, told, context, last = std::make_shared<std::optional<Role>>()] {
+      Role now(self.role(), self.primary_host_name());
+      if (*last == now) return;
+      *last = std::move(now);
+      told(context, role_of((*last)->first), (*last)->second.c_str());
     });
     return {};
   });
@@ -305,12 +331,12 @@ int litefs_on_transaction(litefs_node* node, litefs_transaction_function told, v
       return {};
     }
     self.follow_positions();
-    node->events().on_position([&self, told, context, last = std::map<std::string, Position>()](
-                                   const std::string& name) mutable {
+    using Positions = std::map<std::string, Position>;
+    node->events().on_position([&self, told, context, last = std::make_shared<Positions>()](const std::string& name) {
       Result<Position> now = self.position(name, false);
       // What waited during the last call may have been told of by it. A replica's database is known before it is there.
-      if (!now.ok() || now.value().txid.value == 0 || last[name] == now.value()) return;
-      last[name] = now.value();
+      if (!now.ok() || now.value().txid.value == 0 || (*last)[name] == now.value()) return;
+      (*last)[name] = now.value();
       const litefs_position position = position_of(now.value());
       told(context, name.c_str(), &position);
     });

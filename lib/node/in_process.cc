@@ -21,10 +21,10 @@ Result<std::unique_ptr<InProcessNode>> InProcessNode::open(const Options& option
       std::unique_ptr<InProcessNode>(new InProcessNode(listener, place.files, options.data_dir + "/db"));
   const NodeEnvironment environment{self->files_, *self->clock_, *self->random_, log};
   self->node_ = TRY(Node::create(environment, options));
-  const bool live = TRY(place.taken());
+  const Others others = TRY(place.taken());
   self->node_->set_front_end(self.get());
-  TRY(self->node_->open_databases(live));
-  if (live && self->node_->is_primary()) self->follow_all();
+  TRY(self->node_->open_databases(others.attend || others.remain));
+  if (others.attend && self->node_->is_primary()) self->follow_all();
   TRY(self->node_->serve());
   return self;
 }

@@ -29,13 +29,17 @@ class InProcessNode final : private FrontEnd {
     virtual void state_changed() = 0;
   };
 
+  // Who may have databases open at the start, and keep them so.
+  struct Others {
+    bool attend = false;   // guests of the host before, which go on
+    bool remain = false;   // processes that were forked by a host that was killed, which cannot use what they have open
+  };
   // Where other processes, or connections of this one, may have databases open at the start, none is closed to them
   // meanwhile. `files` knows of this process's connections and outlives the node; its data directory is canonical.
   struct Place {
     LateClosingFiles& files;
-    // Called when the data directory and the port are the node's; an error ends the start. Answers whether others
-    // have databases open.
-    std::function<Result<bool>()> taken{};
+    // Called when the data directory and the port are the node's; an error ends the start.
+    std::function<Result<Others>()> taken{};
   };
   static Result<std::unique_ptr<InProcessNode>> open(const Options& options, const Log& log, Listener& listener,
                                                      const Place& place);

@@ -54,7 +54,7 @@ Status LocalDoor::open(bool create) {
     Result<std::shared_ptr<Database>> readable = node_.wait_readable(name_, kReadableMax);
     if (!readable.ok()) {
       const bool makes = create && readable.error().code() == ErrorCode::kNotFound;
-      return makes ? read_only() : readable.error();
+      return makes ? readable.error().with_context(read_only().message()) : readable.error();
     }
     database = readable.value();
   }

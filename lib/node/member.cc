@@ -146,12 +146,13 @@ Member::~Member() {
 Status Member::become_host() {
   std::shared_ptr<GuestServer> server;
   InProcessNode::Place place{files_};
-  place.taken = [&]() -> Result<bool> {
-    const bool live = TRY(attend());
+  place.taken = [&]() -> Result<InProcessNode::Others> {
+    // A host that ends by itself takes its socket's name away, and a mount that of a host before.
+    const InProcessNode::Others others{TRY(attend()), TRY(files_.exists(options_.data_dir + "/" + kGuestSocketName))};
     server = TRY(GuestServer::start(options_.data_dir, log_));
     MutexLock lock(mutex_);
     server_ = server;
-    return live;
+    return others;
   };
   Result<std::unique_ptr<InProcessNode>> node = InProcessNode::open(options_, log_, *this, place);
   if (!node.ok()) {
@@ -180,6 +181,12 @@ Result<bool> Member::attend() {
 Status Member::become_guest() {
   Seat seat;
   seat.link = TRY(GuestLink::connect(options_.data_dir));
+  const NodeRole role = seat.link->role();
+  if (role != NodeRole::kStarting && (role == NodeRole::kPrimary) != options_.candidate) {
+    return Error(ErrorCode::kInvalid, "the node of " + options_.data_dir + ", which another process runs, is " +
+                                          (options_.candidate ? "a replica" : "the primary") +
+                                          "; all processes need the same options");
+  }
   // Not before: a host that starts must not take us for somebody who has databases open.
   TRY(attend());
   set_seat(std::move(seat));
@@ -296,9 +303,8 @@ std::unique_ptr<DatabaseDoor> Member::make_door(const Seat& seat, const std::str
 // Asks who answers now, and again whoever comes after him.
 template <class Ask>
 auto Member::ask(const Ask& ask) -> decltype(ask(Seat())) {
-  const auto until = SteadyClock::now() + kHostMax;
   for (;;) {
-    const Seat seat = TRY(wait_seat(until));
+    const Seat seat = TRY(wait_seat(SteadyClock::now() + kHostMax));
     auto answer = ask(seat);
     if (answer.ok() || answer.error().code() != ErrorCode::kCancelled) return answer;
     leave_seat(seat.number);

@@ -38,7 +38,7 @@ Status MemberDoor::repeat(DatabaseDoor& door) {
 
 template <class Ask>
 auto MemberDoor::ask(const Ask& ask) -> decltype(ask(std::declval<DatabaseDoor&>())) {
-  const auto until = std::chrono::steady_clock::now() + Member::kHostMax;
+  auto until = std::chrono::steady_clock::now() + Member::kHostMax;
   for (;;) {
     Result<Current> door = current(until);
     if (!door.ok()) {
@@ -49,6 +49,7 @@ auto MemberDoor::ask(const Ask& ask) -> decltype(ask(std::declval<DatabaseDoor&>
     auto answer = ask(*door.value().door);
     if (answer.ok() || answer.error().code() != ErrorCode::kCancelled) return answer;
     member_.leave_seat(door.value().seat.number);
+    until = std::chrono::steady_clock::now() + Member::kHostMax;  // of waiting for the next host
   }
 }
 

@@ -5,6 +5,7 @@
 #include <future>
 
 #include "litefs/litefs.h"
+#include "node/guest_wire.h"
 
 namespace litefs {
 namespace {
@@ -50,6 +51,10 @@ Result<std::unique_ptr<Node>> Node::create(const NodeEnvironment& environment, c
                                            std::chrono::milliseconds predecessor_max) {
   std::unique_ptr<NodeFile> node_file = TRY(take_within(
       predecessor_max, [&] { return NodeFile::open(environment.files, options.data_dir, environment.random); }));
+  // It would say that who has a database open has it from a process that ran the node (member.cc).
+  if (!options.fuse_dir.empty()) {
+    TRY(environment.files.remove_if_there(options.data_dir + "/" + kGuestSocketName));
+  }
   if (options.candidate) {
     // The epoch of this run is stored before anything can be written in it.
     const Epoch next{node_file->epoch().value + 1};

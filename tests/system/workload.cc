@@ -440,6 +440,7 @@ std::unique_ptr<Sql> open_reader(const std::string& path, std::mt19937_64& rando
 }  // namespace
 
 void stop_workloads() { stopping = true; }
+void resume_workloads() { stopping = false; }
 bool workloads_stopped() { return stopping; }
 
 void create_workload(const std::string& path, int page_size, const std::string& mode) {

@@ -82,6 +82,8 @@ ReadReport read_workload(const std::string& path, const ReaderOptions& options);
 
 // Asks write_workload and read_workload to end; for a signal handler.
 void stop_workloads();
+// And lets new ones begin, once those have ended.
+void resume_workloads();
 bool workloads_stopped();
 
 }  // namespace litefs::test

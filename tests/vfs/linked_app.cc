@@ -10,6 +10,7 @@
 //   start visit DB SEED SECONDS
 //                              begins this part of the workload (system/workload.h) in a thread of its own
 //   join                       waits for all threads
+//   end                        tells them to end, and waits
 //   position DB                "EPOCH TXID CHECKSUM"
 //   wait DB EPOCH TXID CHECKSUM MS
 //   rows DB FILE, pages DB FILE
@@ -93,6 +94,11 @@ class LinkedApp {
     if (verb == "close") return static_cast<void>(connections_.erase(words.at(1)));
     if (verb == "start") return start(words);
     if (verb == "join") return join();
+    if (verb == "end") {
+      stop_workloads();
+      join();
+      return resume_workloads();
+    }
     if (verb == "position") {
       const litefs_position position = node_.position(words.at(1));
       std::cout << "row " << position.epoch << " " << position.txid << " " << position.checksum << "\n";

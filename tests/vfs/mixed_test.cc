@@ -1,5 +1,8 @@
 // Nodes with a mount and nodes in applications are of one kind: they replicate to each other in any mix.
+#include <signal.h>
 #include <unistd.h>
+
+#include <random>
 
 #include "system/system_test.h"
 #include "vfs/linked_node.h"
@@ -112,5 +115,165 @@ TEST_CASE("an application is the primary of a mount and of another application")
     second.stop();
     cluster.stop(1);
     primary.stop();
+  }
+}
+
+TEST_CASE("an application is told that the data directory is a mount's") {
+  Cluster cluster(cluster_options(1));
+  cluster.start_primary();
+  try {
+    LinkedNode application(cluster.node(0).directory(), "application");
+    FAIL("it has opened the data directory of a mount");
+  } catch (const std::runtime_error& error) {
+    const std::string said = error.what();
+    INFO(said);
+    CHECK(said.find(cluster.node(0).data()) != std::string::npos);
+    CHECK(said.find("pid " + std::to_string(cluster.node(0).process()->pid())) != std::string::npos);
+  }
+  cluster.run_app({"init", cluster.node(0).path("db"), "4096", "wal"});
+}
+
+namespace {
+
+// Node 0, which is the primary, and node 1 and 2, of which `mount` has a mount, and the others are applications.
+class MixedKillTest {
+ public:
+  MixedKillTest(size_t mount, const std::string& mode) : mount_(mount), wal_(mode == "wal"), random_(test_seed()) {
+    for (size_t i = 0; i < 3; ++i) start(i);
+    if (mount_ == 0) {
+      cluster_.run_app({"init", cluster_.node(0).path("db"), "4096", mode});
+    } else {
+      applications_[0]->command("start init db 4096 " + mode);
+      applications_[0]->command("join");
+    }
+    check_same();
+  }
+
+  // Somebody is killed while they work, and comes back.
+  void kill_one() {
+    start_load();
+    usleep(static_cast<useconds_t>(100'000 + random_() % 400'000));
+    const size_t victim = random_() % 3;
+    kill9(victim);
+    usleep(static_cast<useconds_t>(random_() % 200'000));
+    stop_load(victim);
+    start(victim);
+    check_same();
+    CHECK(max_committed() >= told());
+  }
+  int64_t told() const {
+    int64_t told = 0;
+    for (const std::string& file : files_) told = std::max(told, last_committed(file));
+    return told;
+  }
+  void stop() {
+    for (auto& application : applications_) {
+      if (application) application->stop();
+    }
+  }
+
+ private:
+  void start(size_t node) {
+    if (node == mount_) {
+      cluster_.start(node);
+    } else {
+      applications_[node] = std::make_unique<LinkedNode>(cluster_.node(node).directory());
+    }
+  }
+  void kill9(size_t node) {
+    if (node == mount_) {
+      cluster_.kill9(node);
+    } else {
+      applications_[node]->kill9();
+    }
+  }
+  void start_load() {
+    for (int i = 0; i < 2; ++i) {
+      files_.push_back(cluster_.scratch("committed" + std::to_string(files_.size())));
+      const std::vector<std::string> writer = {std::to_string(files_.size()), std::to_string(random_() % 9999), "0",
+                                               wal_ ? "mixed" : "rollback", files_.back()};
+      if (mount_ == 0) {
+        std::vector<std::string> words = {"write", cluster_.node(0).path("db")};
+        words.insert(words.end(), writer.begin(), writer.end());
+        programs_.push_back(cluster_.spawn_app(words));
+      } else {
+        std::string line = "start write db";
+        for (const std::string& word : writer) line += " " + word;
+        applications_[0]->command(line);
+      }
+    }
+    if (mount_ != 0) programs_.push_back(cluster_.spawn_app({"read", cluster_.node(mount_).path("db"), "3", "0"}));
+    for (size_t i = 1; i < 3; ++i) {
+      if (applications_[i]) applications_[i]->command("start read db 4 0");
+    }
+  }
+  // Whose node was killed may have had errors; nobody hangs.
+  void stop_load(size_t victim) {
+    for (auto& program : programs_) {
+      program->signal(SIGTERM);
+      const ExitStatus status = program->join(kSoon);
+      const bool of_victim = victim == mount_ && (status.code == 3 || status.signal == SIGBUS);
+      CHECK_MESSAGE((status.ok() || of_victim), status.text());
+    }
+    programs_.clear();
+    for (size_t i = 0; i < 3; ++i) {
+      if (!applications_[i] || i == victim) continue;
+      App::Answer ended = applications_[i]->try_command("end");
+      INFO(ended.message);
+      CHECK(ended.error == 0);
+    }
+  }
+  std::string position() {
+    return mount_ == 0 ? decimal(cluster_.position(0, "db")) : applications_[0]->position("db");
+  }
+  std::string content(size_t node) {
+    return node == mount_ ? content_on_mount(cluster_, node, "db") : applications_[node]->content("db");
+  }
+  void check_same() {
+    const std::string wanted = position();
+    for (size_t i = 1; i < 3; ++i) {
+      if (i == mount_) {
+        wait_on_mount(cluster_, i, "db", wanted);
+      } else {
+        applications_[i]->wait("db", wanted);
+      }
+    }
+    const std::string first = content(0);
+    CHECK(content(1) == first);
+    CHECK(content(2) == first);
+  }
+  int64_t max_committed() {
+    const std::string query = "SELECT ifnull(max(n), 0) FROM entry";
+    if (mount_ != 0) return std::stoll(applications_[0]->value("c", "db", query));
+    App app = cluster_.open(0, "db");
+    const int64_t committed = std::stoll(app.value(query));
+    app.close();
+    return committed;
+  }
+
+  const size_t mount_;
+  const bool wal_;
+  std::mt19937_64 random_;
+  Cluster cluster_{cluster_options(3)};
+  std::unique_ptr<LinkedNode> applications_[3];
+  std::vector<std::unique_ptr<Process>> programs_;
+  std::vector<std::string> files_;
+};
+
+}  // namespace
+
+TEST_CASE("nodes of both kinds are killed under load, and nothing that was committed is lost") {
+  for (const size_t mount : {0, 1}) {
+    for (const std::string mode : {"wal", "delete"}) {
+      CAPTURE(mount);
+      CAPTURE(mode);
+      MixedKillTest test(mount, mode);
+      for (int64_t i = 0; i < environment_number("LITEFS_KILLS", 3); ++i) {
+        CAPTURE(i);
+        test.kill_one();
+      }
+      CHECK(test.told() > 0);
+      test.stop();
+    }
   }
 }

@@ -3,7 +3,7 @@
 # into a directory that is removed. Ends with 77 where there is no node or no npm, or where node's headers are missing.
 set -eu
 example=$1
-extension=$2
+extension=$(readlink -f "$2")
 skip() {
   echo "skipped: $*"
   exit 77
