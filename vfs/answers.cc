@@ -26,6 +26,7 @@ std::string last_refusal() { return refusal(); }
 
 int open_code(const Error& error) {
   switch (error.code()) {
+    case ErrorCode::kTimedOut:
     case ErrorCode::kBusy: return SQLITE_BUSY;
     case ErrorCode::kReadOnly: return SQLITE_READONLY;
     case ErrorCode::kNoSpace: return SQLITE_FULL;

@@ -7,6 +7,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -49,18 +50,24 @@ class Address {
   int directory_ = -1;
 };
 
+Error timed_out() { return Error(ErrorCode::kTimedOut, "the other process does not answer"); }
+
 Error gone() { return Error(ErrorCode::kUnavailable, "the other process has gone"); }
 
 }  // namespace
 
-Result<std::unique_ptr<LocalChannel>> LocalChannel::connect(const std::string& path) {
+Result<std::unique_ptr<LocalChannel>> LocalChannel::connect(const std::string& path, std::chrono::milliseconds send_max) {
   const Address address = TRY(Address::of(path));
   OwnedDescriptor owned = OwnedDescriptor::from([] { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); });
   const int fd = owned.get();
   if (fd < 0) return errno_error(errno, "create a socket");
   auto channel = std::unique_ptr<LocalChannel>(new LocalChannel(std::move(owned)));
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(send_max);
+  const struct timeval wait = {seconds.count(), std::chrono::microseconds(send_max - seconds).count()};
+  if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait) != 0) return errno_error(errno, "set up a socket");
   while (::connect(fd, address.get(), Address::size()) != 0) {
     if (errno == EINTR) continue;
+    if (errno == EAGAIN) return timed_out();
     const std::string what = "connect to " + path;
     if (errno == ECONNREFUSED) return Error(ErrorCode::kNotFound, what + ": nobody listens");
     return errno_error(errno, what);
@@ -79,6 +86,8 @@ Status LocalChannel::send(ByteView message) {
     const ssize_t n = ::send(fd_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
     if (n >= 0) {
       rest = rest.subspan(static_cast<size_t>(n));
+    } else if (errno == EAGAIN) {
+      return timed_out();
     } else if (errno != EINTR) {
       return gone();
     }
@@ -98,8 +107,18 @@ Result<bool> LocalChannel::try_send(ByteView message) {
   return gone();
 }
 
-Status LocalChannel::receive_exactly(MutableByteView out) {
+Status LocalChannel::receive_exactly(MutableByteView out, Deadline until) {
   while (!out.empty()) {
+    if (until) {
+      const auto left = std::chrono::ceil<std::chrono::milliseconds>(*until - std::chrono::steady_clock::now());
+      struct pollfd waits = {fd_.get(), POLLIN, 0};
+      const int ready = poll(&waits, 1, static_cast<int>(std::max<int64_t>(0, left.count())));
+      if (ready == 0) return timed_out();
+      if (ready < 0) {
+        if (errno != EINTR) return gone();
+        continue;
+      }
+    }
     const ssize_t n = recv(fd_.get(), out.data(), out.size(), 0);
     if (n > 0) {
       out = out.subspan(static_cast<size_t>(n));
@@ -110,14 +129,20 @@ Status LocalChannel::receive_exactly(MutableByteView out) {
   return {};
 }
 
-Result<Bytes> LocalChannel::receive(size_t bytes_max) {
+Result<Bytes> LocalChannel::receive(size_t bytes_max, Deadline until) {
   uint8_t length[kLengthBytes];
-  TRY(receive_exactly(length));
+  TRY(receive_exactly(length, until));
   const uint32_t size = load_le32(length);
   if (size > bytes_max) return Error(ErrorCode::kCorrupt, "a local message of " + std::to_string(size) + " bytes");
   Bytes message(size);
-  TRY(receive_exactly(message));
+  TRY(receive_exactly(message, until));
   return message;
+}
+
+pid_t LocalChannel::peer_process() const {
+  struct ucred peer = {};
+  socklen_t size = sizeof peer;
+  return getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
 }
 
 void LocalChannel::shut() { shutdown(fd_.get(), SHUT_RDWR); }

@@ -1,10 +1,15 @@
 // Messages between processes of one machine and one user, over a stream socket with a name in the file system.
 //
-// A message is its length in bytes (u32, little-endian) and the bytes. All calls block; shut() ends those that are under
+// A message is its length in bytes (u32, little-endian) and the bytes. Calls block, those of the side that has connected
+// until a deadline where it says so, as the other process may be stopped and not gone; shut() ends those that are under
 // way, from any thread. In a forked process all fail. Thread rule: one thread sends and one receives at a time; shut() by any.
 #pragma once
 
+#include <sys/types.h>
+
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/bytes.h"
@@ -16,14 +21,18 @@ namespace litefs {
 class LocalChannel {
  public:
   // kNotFound: there is no such socket, or nobody listens on it (a killed process leaves its name).
-  static Result<std::unique_ptr<LocalChannel>> connect(const std::string& path);
+  // kTimedOut: it has too many that wait. `send_max`: also for each send().
+  static Result<std::unique_ptr<LocalChannel>> connect(const std::string& path, std::chrono::milliseconds send_max);
   LocalChannel(const LocalChannel&) = delete;
   LocalChannel& operator=(const LocalChannel&) = delete;
 
-  // kUnavailable: the other side has gone, or shut() was called.
+  // kUnavailable: the other side has gone, or shut() was called; kTimedOut: it takes nothing.
   Status send(ByteView message);
-  // kUnavailable likewise; kCorrupt: longer than `bytes_max`.
-  Result<Bytes> receive(size_t bytes_max);
+  // kUnavailable likewise; kCorrupt: longer than `bytes_max`; kTimedOut: after an error the channel is of no more use.
+  using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+  Result<Bytes> receive(size_t bytes_max, Deadline until = std::nullopt);
+  // The process at the other end, as it was when the channel was made.
+  pid_t peer_process() const;
   // Sends where there is room at once; false: there is none. For messages of a few bytes.
   Result<bool> try_send(ByteView message);
   void shut();
@@ -31,7 +40,7 @@ class LocalChannel {
  private:
   friend class LocalListener;
   explicit LocalChannel(OwnedDescriptor fd) : fd_(std::move(fd)) {}
-  Status receive_exactly(MutableByteView out);
+  Status receive_exactly(MutableByteView out, Deadline until);
 
   OwnedDescriptor fd_;
 };

@@ -8,6 +8,29 @@ namespace {
 // Connections that are kept for later calls; a burst of threads may have more for a while.
 constexpr size_t kIdleMax = 4;
 
+// How long a host is waited for, where it may be: at all; once it has been silent; by who is about to leave.
+constexpr std::chrono::milliseconds kAnswerMax{30'000};
+constexpr std::chrono::milliseconds kSilentAnswerMax{1'000};
+constexpr std::chrono::milliseconds kPartingAnswerMax{5'000};
+
+// The host does something to a file, or takes what is in one at that moment for what it is to be.
+bool changes_files(GuestOperation operation) {
+  switch (operation) {
+    case GuestOperation::kJournalWrite:
+    case GuestOperation::kJournalTruncate:
+    case GuestOperation::kDatabaseResize:
+    case GuestOperation::kDatabaseSync:
+    case GuestOperation::kWalResize:
+    case GuestOperation::kWalSync:
+    case GuestOperation::kUnlink: return true;
+    default: return false;
+  }
+}
+
+bool is_parting(GuestOperation operation) {
+  return operation == GuestOperation::kIndexUnmapped || operation == GuestOperation::kBeforeIndexUnlink;
+}
+
 Error ended() { return Error(ErrorCode::kCancelled, "the process that runs the node has ended"); }
 
 }  // namespace
@@ -24,9 +47,12 @@ Result<std::shared_ptr<GuestLink>> GuestLink::connect(const std::string& data_di
 }
 
 Result<std::unique_ptr<LocalChannel>> GuestLink::open_channel(GuestConnection kind) {
-  std::unique_ptr<LocalChannel> channel = TRY(LocalChannel::connect(path_));
+  const std::chrono::milliseconds wait_max = silent_ ? kSilentAnswerMax : kAnswerMax;
+  std::unique_ptr<LocalChannel> channel = TRY(LocalChannel::connect(path_, wait_max));
   TRY(channel->send(encode_hello(kind)));
-  const Bytes reply = TRY(decode_reply(TRY(channel->receive(kGuestReplyBytesMax))));
+  const Result<Bytes> greeting = channel->receive(kGuestReplyBytesMax, std::chrono::steady_clock::now() + wait_max);
+  if (!greeting.ok() && greeting.error().code() == ErrorCode::kTimedOut) return silent(*channel);
+  const Bytes reply = TRY(decode_reply(TRY(greeting)));
   if (kind == GuestConnection::kEvents) {
     ByteReader in(reply, "a host's greeting");
     address_ = TRY(in.string(reply.size()));
@@ -57,20 +83,35 @@ void GuestLink::give_back(std::unique_ptr<LocalChannel> channel) {
   if (idle_.size() < kIdleMax) idle_.push_back(std::move(channel));
 }
 
+LocalChannel::Deadline GuestLink::deadline(const GuestRequest& request) const {
+  if (changes_files(request.operation)) return std::nullopt;
+  std::chrono::milliseconds wait_max = silent_ ? kSilentAnswerMax : kAnswerMax;
+  if (is_parting(request.operation)) wait_max = std::min(wait_max, kPartingAnswerMax);
+  if (request.operation == GuestOperation::kWaitPosition) wait_max += std::chrono::milliseconds(request.number);
+  return std::chrono::steady_clock::now() + wait_max;
+}
+
+Error GuestLink::silent(const LocalChannel& channel) {
+  silent_ = true;
+  return Error(ErrorCode::kTimedOut, "process " + std::to_string(channel.peer_process()) +
+                                         ", which runs the node, does not answer: it is stopped, or starting");
+}
+
 Result<Bytes> GuestLink::exchange(LocalChannel& channel, const GuestRequest& request) {
   TRY(channel.send(encode(request)));
-  return channel.receive(kGuestReplyBytesMax);
+  return channel.receive(kGuestReplyBytesMax, deadline(request));
 }
 
 Result<Bytes> GuestLink::call(const GuestRequest& request) {
   Result<std::unique_ptr<LocalChannel>> channel = take_channel();
-  if (!channel.ok()) return ended();
+  if (!channel.ok()) return channel.error().code() == ErrorCode::kTimedOut ? channel.error() : ended();
   const Result<Bytes> reply = exchange(*channel.value(), request);
   if (!reply.ok()) {
     MutexLock lock(mutex_);
     std::erase(used_, channel.value().get());
-    return ended();
+    return reply.error().code() == ErrorCode::kTimedOut ? silent(*channel.value()) : ended();
   }
+  silent_ = false;
   give_back(std::move(channel).value());
   return decode_reply(reply.value());
 }

@@ -16,7 +16,8 @@ namespace litefs {
 
 class GuestLink {
  public:
-  // Waits until the node serves. kNotFound: nobody listens; kUnavailable: the host ended meanwhile.
+  // Waits until the node serves. kNotFound: nobody listens; kUnavailable: the host ended meanwhile; kTimedOut: it does
+  // not answer.
   static Result<std::shared_ptr<GuestLink>> connect(const std::string& data_dir);
   ~GuestLink();
 
@@ -27,7 +28,8 @@ class GuestLink {
   // kIo: the database is stopped, and why.
   Status check_running(const std::string& database);
 
-  // What the host answers. kCancelled: it has ended, or ends.
+  // What the host answers. kCancelled: it has ended, or ends; kTimedOut: it does not answer, as it is stopped. What
+  // changes files is waited for as long as the host lives, as it may do it at any later time.
   Result<Bytes> call(const GuestRequest& request);
   // Waits for news and takes the new state. GuestEvent bits; kCancelled: the host has ended, or shut() was called.
   Result<uint8_t> wait_event();
@@ -40,6 +42,8 @@ class GuestLink {
   Result<std::unique_ptr<LocalChannel>> take_channel();
   void give_back(std::unique_ptr<LocalChannel> channel);
   Result<Bytes> exchange(LocalChannel& channel, const GuestRequest& request);
+  LocalChannel::Deadline deadline(const GuestRequest& request) const;
+  Error silent(const LocalChannel& channel);
   Status take_state();
 
   const std::string path_;
@@ -47,6 +51,7 @@ class GuestLink {
   std::unique_ptr<LocalChannel> events_;
   std::atomic<NodeRole> role_{NodeRole::kStarting};
   std::atomic<bool> any_stopped_{false};
+  std::atomic<bool> silent_{false};  // it has left a call unanswered, and answered none since
 
   Mutex mutex_;
   bool shut_ GUARDED_BY(mutex_) = false;

@@ -99,8 +99,15 @@ Status Member::join() {
     if (hosted.ok() || hosted.error().code() != ErrorCode::kBusy) return hosted;
     Status joined = become_guest();
     if (joined.ok() || joined.error().code() == ErrorCode::kUnsupported) return joined;
-    const bool answered = joined.error().code() != ErrorCode::kNotFound;
-    if (!answered && SteadyClock::now() >= until) return hosted;
+    switch (joined.error().code()) {
+      case ErrorCode::kInvalid: return joined;
+      case ErrorCode::kTimedOut:
+        return Error(ErrorCode::kBusy, "the data directory " + options_.data_dir + ": " + joined.error().message());
+      case ErrorCode::kNotFound:
+        if (SteadyClock::now() >= until) return hosted;
+        break;
+      default: break;
+    }
     std::this_thread::sleep_for(kRetryPause);
   }
 }
@@ -260,7 +267,9 @@ void Member::take_over() {
     }
     Status joined = hosted.error().code() == ErrorCode::kBusy ? become_guest() : hosted;
     if (joined.ok()) break;
-    const bool retries = joined.error().code() == ErrorCode::kNotFound || joined.error().code() == ErrorCode::kUnavailable;
+    const ErrorCode code = joined.error().code();
+    const bool retries =
+        code == ErrorCode::kNotFound || code == ErrorCode::kUnavailable || code == ErrorCode::kTimedOut;
     if (!retries && told != joined.error().message()) {
       told = joined.error().message();
       log_.error("the process that ran the node has ended, and this one cannot run it").error(joined.error());

@@ -158,6 +158,8 @@ class MixedKillTest {
     usleep(static_cast<useconds_t>(random_() % 200'000));
     stop_load(victim);
     start(victim);
+    // Its applications of before may have the database open for a moment more.
+    if (victim == mount_) cluster_.wait_for_state(victim, "db", "ready", kSoon);
     check_same();
     CHECK(max_committed() >= told());
   }

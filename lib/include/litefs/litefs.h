@@ -18,7 +18,9 @@
  * - Several processes of one machine may open nodes on one data directory, with the same options and the same version of
  *   the library. One of them runs the node, the others use it through that one; nothing else tells them apart. When it
  *   ends, in whatever way, another one runs the node on, with all connections open and no commit lost. Meanwhile what
- *   needs the node waits, up to 30 seconds. A mount has its data directory alone.
+ *   needs the node waits, up to 30 seconds. So it does while that process is stopped (SIGSTOP) and not dead, after which
+ *   opens answer SQLITE_BUSY; but the end of a transaction in a rollback mode then waits for as long as it lives, as that
+ *   process may have begun to make it final. A mount has its data directory alone.
  * - After fork() the child can use neither the node nor connections that were opened before: every call answers
  *   LITEFS_FORKED, every use of a connection an error. It has none of the node's descriptors, so that it keeps neither
  *   the data directory nor the port when the parent ends. It may open a node of its own; on the same data directory it
@@ -167,8 +169,8 @@ typedef struct litefs_options {
  * @param[out] node  the node. After an error, too (but LITEFS_NO_MEMORY, where it is NULL), for litefs_message and
  * litefs_close, which must be called, and for nothing else.
  * Errors: LITEFS_INVALID (options), LITEFS_NOT_FOUND (no such configuration file), LITEFS_BUSY (the data
- * directory's node is a mount's, and the message names its process; or this process has one open on it already; or the
- * port is in use), LITEFS_NO_SPACE, LITEFS_READONLY,
+ * directory's node is a mount's, and the message names its process; or the process that runs it does not answer; or this
+ * process has one open on it already; or the port is in use), LITEFS_NO_SPACE, LITEFS_READONLY,
  * LITEFS_CORRUPT, LITEFS_UNAVAILABLE, LITEFS_IO. A database that cannot be opened is no error: litefs_list_databases
  * shows it.
  * Threads: any.
