@@ -18,8 +18,7 @@ class SmallDisk {
  public:
   SmallDisk(const std::string& path, const std::string& size) : path_(path) {
     REQUIRE(posix_file_system()->make_directories(path).ok());
-    static const bool alone =
-        unshare(CLONE_NEWNS) == 0 && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+    static const bool alone = have_own_mounts();
     mounted_ = alone && mount("none", path.c_str(), "tmpfs", 0, ("size=" + size).c_str()) == 0;
   }
   ~SmallDisk() {
@@ -43,6 +42,16 @@ class SmallDisk {
   void make_room() { std::remove(ballast().c_str()); }
 
  private:
+  // Others' mounts of litefs are not kept: a node that is killed meanwhile would wait for their files to be closed.
+  static bool have_own_mounts() {
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return false;
+    std::ifstream mounts("/proc/self/mounts");
+    for (std::string source, path, type, rest; mounts >> source >> path >> type && std::getline(mounts, rest);) {
+      if (type.rfind("fuse", 0) == 0) umount2(path.c_str(), MNT_DETACH);
+    }
+    return true;
+  }
+
   static constexpr std::streamsize kPiece = 4096;
   std::string ballast() const { return path_ + "/%00ballast"; }
   const std::string path_;
