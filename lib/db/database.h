@@ -518,6 +518,7 @@ class Database {
   Status drain_committed() REQUIRES(mutex_);
   Status take_over_journal() REQUIRES(mutex_);
   Result<bool> journal_is_hot_now() REQUIRES(mutex_);
+  Result<bool> has_active_journal() REQUIRES(mutex_);
   Status capture_at_rest() REQUIRES(mutex_);
   Status take_over_writer() REQUIRES(mutex_);
   Status finish_file_change() REQUIRES(mutex_);

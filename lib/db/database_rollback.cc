@@ -60,7 +60,7 @@ Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
     // Its syncs ask for it, where there are any.
     if (!transaction_synced_) TRY(check_unseen_super());
   }
-  if (journal_active_) {
+  if (TRY(has_active_journal())) {
     note_written(offset_bytes, data.size());
     return {};
   }
@@ -71,6 +71,12 @@ Status Database::before_database_write(uint64_t offset_bytes, ByteView data) {
   return Error(ErrorCode::kReadOnly, "'" + name() +
                                          "' is written without a rollback journal (journal_mode MEMORY or OFF, or a "
                                          "plain copy), which cannot be captured");
+}
+
+// Where the write that was to make the journal final has failed, after it was seen, the journal is played back.
+Result<bool> Database::has_active_journal() {
+  if (!journal_active_) journal_active_ = TRY(journal_is_hot_now());
+  return journal_active_.load();
 }
 
 void Database::note_written(uint64_t offset_bytes, uint64_t size_bytes) {
@@ -90,7 +96,7 @@ Status Database::before_database_resize(uint64_t size_bytes) {
       if (journal_unseen_) TRY(follow_journal());
       // Truncation follows the commit in rollback modes; the record has the new size already.
       uint64_t captured = static_cast<uint64_t>(control_->state().current.size_pages) * control_->state().page_size;
-      if (journal_active_ || size_bytes >= captured) return {};
+      if (size_bytes >= captured || TRY(has_active_journal())) return {};
       return Error(ErrorCode::kReadOnly, "'" + name() + "' would be cut below its committed size without a journal");
     }
   }

@@ -68,6 +68,7 @@ struct CaptureVfs::State {
       return error;
     }
     const bool hit = ++operations == plan.kill_at;
+    if (operations == plan.fail_at) return error;
     if (hit && !plan.after) dead = true;
     if (dead) return error;
     int code = act();

@@ -19,6 +19,7 @@ namespace litefs::test {
 struct CaptureVfsPlan {
   uint64_t kill_at = 0;  // the operation, counted from 1, at which the application dies; 0: never
   bool after = false;    // the operation is done first
+  uint64_t fail_at = 0;  // the operation that fails, after the capture was asked, and is not done; 0: none
 };
 
 class CaptureVfs {

@@ -323,6 +323,29 @@ TEST_CASE("a journal begun over another's tells nothing of that one's pages") {
   CHECK(story.check(true) == "");
 }
 
+// SQLite has asked for it, so that the transaction is recorded, and then it cannot be done.
+TEST_CASE("after an error of any operation of a transaction the database can be used as before") {
+  for (const std::string mode : {"journal_mode=DELETE", "journal_mode=TRUNCATE", "journal_mode=PERSIST",
+                                 "journal_mode=PERSIST; PRAGMA locking_mode=EXCLUSIVE"}) {
+    uint64_t operations = 0;  // of all, in a first run in which none fails
+    for (uint64_t failing = 0; failing <= operations; ++failing) {
+      CAPTURE(mode);
+      CAPTURE(failing);
+      Story story;
+      Connection app(story);
+      app.exec("PRAGMA " + mode + "; CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t(v) VALUES(zeroblob(9000))");
+      story.vfs.plan({.fail_at = failing});
+      app.try_exec("UPDATE t SET v = 1; INSERT INTO t(v) VALUES(zeroblob(20000))");
+      if (failing == 0) operations = story.vfs.operations();
+      CHECK(app.try_exec("SELECT count(*) FROM t") == SQLITE_OK);
+      INFO(story.vfs.take_refusal());
+      CHECK(app.try_exec("INSERT INTO t(v) VALUES('after')") == SQLITE_OK);
+      INFO(story.vfs.take_refusal());
+      CHECK(story.check(true) == "");
+    }
+  }
+}
+
 // The next journal, whose transaction has not touched the file yet, is hot, and the file is ahead of the log.
 TEST_CASE("a death after an end that was not seen loses nothing") {
   for (const std::string mode : {"locking_mode=EXCLUSIVE", "journal_mode=PERSIST"}) {
