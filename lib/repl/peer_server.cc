@@ -27,8 +27,7 @@ PeerServer::PeerServer(EventLoop& loop, PrimaryHost& host, Clock& clock, const L
       log_(log),
       options_(options),
       ticker_(loop.timer([this] { tick(); })),
-      reaper_(
-          loop.timer([this] { std::erase_if(sessions_, [](const auto& session) { return session->is_ended(); }); })) {}
+      reaper_(loop.timer([this] { reap(); })) {}
 
 Result<std::unique_ptr<PeerServer>> PeerServer::listen(EventLoop& loop, PrimaryHost& host, Clock& clock, const Log& log,
                                                        const PrimarySessionOptions& options,
@@ -81,6 +80,8 @@ void PeerServer::begin_session(UnknownPeers::iterator peer) {
     log_.warning("connection closed: too many replicas").kv("address", stream->peer());
     return;
   }
+  // Before it asks the host for anything: who has committed and found it false did so before.
+  has_peers_ = true;
   PrimarySession::Owner& owner = *this;  // a private base: make_unique could not convert
   PrimarySession& session = *sessions_.emplace_back(
       std::make_unique<PrimarySession>(host_, owner, clock_, log_, options_, std::move(stream)));
@@ -97,6 +98,11 @@ void PeerServer::joined(PrimarySession& session) {
 }
 
 void PeerServer::ended(PrimarySession&) { reaper_->start(0); }
+
+void PeerServer::reap() {
+  std::erase_if(sessions_, [](const auto& session) { return session->is_ended(); });
+  if (sessions_.empty()) has_peers_ = false;
+}
 
 void PeerServer::tick() {
   int64_t now_ms = loop_.now_ms();

@@ -1,9 +1,10 @@
 // Listens for peers, finds out what a connection speaks by its first bytes, and runs a
 // PrimarySession for each replica. What speaks HTTP is answered 501; anything else is closed with a
-// log line. Thread rule: the loop's thread. May be destroyed at any time but inside a callback of a
-// session or host.
+// log line. Thread rule: the loop's thread, but for has_peers(). May be destroyed at any time but inside a callback of
+// a session or host.
 #pragma once
 
+#include <atomic>
 #include <list>
 #include <memory>
 #include <string>
@@ -29,6 +30,9 @@ class PeerServer final : private PrimarySession::Owner {
   uint16_t port() const { return listener_->port(); }
   const std::string& address() const { return listener_->address(); }
 
+  // Whether anybody is to be told of commits: false only where a peer that comes later asks the host for its databases
+  // after this call. Any thread.
+  bool has_peers() const { return has_peers_; }
   // See PrimarySession::committed.
   void committed(const std::string& name, DatabaseId id, const std::shared_ptr<const CommitBatch>& batch);
   // To every replica: this node stops, or is not the primary any more. New ones are taken or
@@ -48,6 +52,7 @@ class PeerServer final : private PrimarySession::Owner {
   PeerServer(EventLoop& loop, PrimaryHost& host, Clock& clock, const Log& log, const PrimarySessionOptions& options);
   void joined(PrimarySession& session) override;
   void ended(PrimarySession& session) override;
+  void reap();
   void accepted(std::unique_ptr<Stream> stream);
   void first_bytes(UnknownPeers::iterator peer, ByteView data);
   void begin_session(UnknownPeers::iterator peer);
@@ -60,6 +65,7 @@ class PeerServer final : private PrimarySession::Owner {
   PrimarySessionOptions options_;
   UnknownPeers unknown_;
   std::list<std::unique_ptr<PrimarySession>> sessions_;  // ended ones too, until reaped
+  std::atomic<bool> has_peers_{false};                   // true before a session is made, false when the last is reaped
   std::unique_ptr<Timer> ticker_;
   std::unique_ptr<Timer> reaper_;
   std::unique_ptr<Listener> listener_;

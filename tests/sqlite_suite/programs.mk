@@ -37,4 +37,7 @@ plain_mptester.o: $(TOP)/mptest/mptest.c sqlite3.h
 suite_aside.so: $(SUITE)/aside.c
 	$(CC) -O1 -Wall -Wextra -fPIC -shared -o $@ $< -ldl
 
+# It is there, with the folder of its objects beside it, which make would take for a Pascal program to build it from.
+$(LITEFS_LIBRARY): ;
+
 .SECONDARY:

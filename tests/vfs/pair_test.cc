@@ -51,6 +51,22 @@ TEST_CASE("a writer on a replica is told at once that it is read-only, and where
   pair.stop();
 }
 
+TEST_CASE("a replica that comes while the primary commits gets all of it, without a further commit") {
+  TempDir dir;
+  LinkedPair pair(dir.path());
+  pair.primary().command("start init db 4096 wal");
+  pair.primary().command("join");
+  for (int round = 0; round < 20; ++round) {
+    CAPTURE(round);
+    pair.replica().kill9();
+    pair.primary().command("start write db 1 " + std::to_string(round) + " 0.1 mixed " + dir.file("committed"));
+    pair.restart_replica();
+    pair.primary().command("join");
+    pair.check_same("db");
+  }
+  pair.stop();
+}
+
 TEST_CASE("writers and readers in threads of both applications see committed states only") {
   for (const std::string mode : {"wal", "delete", "truncate", "persist"}) {
     for (const std::string profile : {"mixed", "exclusive", "rollback", "modes"}) {
