@@ -78,7 +78,10 @@ Result<std::unique_ptr<VfsFile::State>> prepare(std::shared_ptr<Binding> binding
   state->binding = std::move(binding);
   if (!is_database) {
     const bool writes = name->kind == FileKind::kJournal || name->kind == FileKind::kSuperJournal;
-    if (writes && !state->door->is_primary() && (flags & SQLITE_OPEN_READWRITE)) return state->door->read_only();
+    if (!writes || !(flags & SQLITE_OPEN_READWRITE)) return state;
+    // Only a replica refuses it: the files of a stopped database may be read, and its journal played back.
+    const Status may = state->door->may_write();
+    if (!may.ok() && may.error().code() == ErrorCode::kReadOnly) return may.error();
     return state;
   }
   if (sqlite3_uri_boolean(path, "nolock", 0)) {

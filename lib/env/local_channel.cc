@@ -56,7 +56,8 @@ Error gone() { return Error(ErrorCode::kUnavailable, "the other process has gone
 
 }  // namespace
 
-Result<std::unique_ptr<LocalChannel>> LocalChannel::connect(const std::string& path, std::chrono::milliseconds send_max) {
+Result<std::unique_ptr<LocalChannel>> LocalChannel::connect(const std::string& path,
+                                                            std::chrono::milliseconds send_max) {
   const Address address = TRY(Address::of(path));
   OwnedDescriptor owned = OwnedDescriptor::from([] { return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); });
   const int fd = owned.get();

@@ -3,10 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <future>
 #include <map>
 #include <new>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "env/process.h"
@@ -39,23 +39,12 @@ int result_of(ErrorCode code) {
 
 // Its threads take no signals, while the caller's thread does, as always: it may have to wait for another process.
 Status open_quietly(litefs_node& node, const litefs_options& options) {
-  Status opened;
-  std::exception_ptr thrown;
-  auto open = [&] {
-    try {
-      opened = node.open(options);
-    } catch (...) {
-      thrown = std::current_exception();
-    }
-  };
-  std::thread opener;
+  std::future<Status> opened;
   {
     QuietSignals quiet;
-    opener = std::thread(open);
+    opened = std::async(std::launch::async, [&] { return node.open(options); });
   }
-  opener.join();
-  if (thrown) std::rethrow_exception(thrown);
-  return opened;
+  return opened.get();
 }
 
 constexpr const char* kForked = "this process was forked from the one that opened the node, which it cannot use";

@@ -19,10 +19,7 @@ class DatabaseDoor {
  public:
   virtual ~DatabaseDoor() = default;
 
-  virtual bool is_primary() = 0;
-  // "this node is a replica; the primary is HOST"
-  virtual Error read_only() = 0;
-  // A writer asks for its lock. kReadOnly; kIo: the database is stopped, and what is committed would not be captured.
+  // A writer asks for its lock. kReadOnly: "this node is a replica; the primary is HOST"; kIo: the database is stopped, and what is committed would not be captured.
   virtual Status may_write() = 0;
 
   // An application opens the database. `create`: it does not exist, and is to be made.

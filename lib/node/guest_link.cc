@@ -47,7 +47,7 @@ Result<std::shared_ptr<GuestLink>> GuestLink::connect(const std::string& data_di
 }
 
 Result<std::unique_ptr<LocalChannel>> GuestLink::open_channel(GuestConnection kind) {
-  const std::chrono::milliseconds wait_max = silent_ ? kSilentAnswerMax : kAnswerMax;
+  const std::chrono::milliseconds wait_max = answer_max();
   std::unique_ptr<LocalChannel> channel = TRY(LocalChannel::connect(path_, wait_max));
   TRY(channel->send(encode_hello(kind)));
   const Result<Bytes> greeting = channel->receive(kGuestReplyBytesMax, std::chrono::steady_clock::now() + wait_max);
@@ -83,9 +83,11 @@ void GuestLink::give_back(std::unique_ptr<LocalChannel> channel) {
   if (idle_.size() < kIdleMax) idle_.push_back(std::move(channel));
 }
 
+std::chrono::milliseconds GuestLink::answer_max() const { return silent_ ? kSilentAnswerMax : kAnswerMax; }
+
 LocalChannel::Deadline GuestLink::deadline(const GuestRequest& request) const {
   if (changes_files(request.operation)) return std::nullopt;
-  std::chrono::milliseconds wait_max = silent_ ? kSilentAnswerMax : kAnswerMax;
+  std::chrono::milliseconds wait_max = answer_max();
   if (is_parting(request.operation)) wait_max = std::min(wait_max, kPartingAnswerMax);
   if (request.operation == GuestOperation::kWaitPosition) wait_max += std::chrono::milliseconds(request.number);
   return std::chrono::steady_clock::now() + wait_max;

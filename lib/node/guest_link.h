@@ -42,6 +42,7 @@ class GuestLink {
   Result<std::unique_ptr<LocalChannel>> take_channel();
   void give_back(std::unique_ptr<LocalChannel> channel);
   Result<Bytes> exchange(LocalChannel& channel, const GuestRequest& request);
+  std::chrono::milliseconds answer_max() const;
   LocalChannel::Deadline deadline(const GuestRequest& request) const;
   Error silent(const LocalChannel& channel);
   Status take_state();

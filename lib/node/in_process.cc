@@ -17,8 +17,7 @@ Error no_database(const std::string& name) {
 
 Result<std::unique_ptr<InProcessNode>> InProcessNode::open(const Options& options, const Log& log, Listener& listener,
                                                            const Place& place) {
-  auto self =
-      std::unique_ptr<InProcessNode>(new InProcessNode(listener, place.files, options.data_dir + "/db"));
+  auto self = std::unique_ptr<InProcessNode>(new InProcessNode(listener, place.files, options.data_dir + "/db"));
   const NodeEnvironment environment{self->files_, *self->clock_, *self->random_, log};
   self->node_ = TRY(Node::create(environment, options));
   const Others others = TRY(place.taken());

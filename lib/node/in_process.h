@@ -31,8 +31,8 @@ class InProcessNode final : private FrontEnd {
 
   // Who may have databases open at the start, and keep them so.
   struct Others {
-    bool attend = false;   // guests of the host before, which go on
-    bool remain = false;   // processes that were forked by a host that was killed, which cannot use what they have open
+    bool attend = false;  // guests of the host before, which go on
+    bool remain = false;  // processes that were forked by a host that was killed, which cannot use what they have open
   };
   // Where other processes, or connections of this one, may have databases open at the start, none is closed to them
   // meanwhile. `files` knows of this process's connections and outlives the node; its data directory is canonical.

@@ -19,8 +19,8 @@ class LocalDoor final : public DatabaseDoor {
   enum class For { kThisProcess, kGuest };
   LocalDoor(InProcessNode& node, std::string name, For who) : node_(node), name_(std::move(name)), who_(who) {}
 
-  bool is_primary() override { return node_.node().is_primary(); }
-  Error read_only() override;
+  bool is_primary() { return node_.node().is_primary(); }
+  Error read_only();
   Status may_write() override;
   Status open(bool create) override;
   Status wal_opened() override;

@@ -98,8 +98,9 @@ Status Member::join() {
     Status hosted = become_host();
     if (hosted.ok() || hosted.error().code() != ErrorCode::kBusy) return hosted;
     Status joined = become_guest();
-    if (joined.ok() || joined.error().code() == ErrorCode::kUnsupported) return joined;
+    if (joined.ok()) return joined;
     switch (joined.error().code()) {
+      case ErrorCode::kUnsupported:
       case ErrorCode::kInvalid: return joined;
       case ErrorCode::kTimedOut:
         return Error(ErrorCode::kBusy, "the data directory " + options_.data_dir + ": " + joined.error().message());
@@ -361,8 +362,7 @@ Result<std::optional<int64_t>> Member::lag_ms() {
 Result<Position> Member::position(const std::string& name, bool drains) {
   return ask([&](const Seat& seat) -> Result<Position> {
     if (seat.node) return seat.node->position(name, drains);
-    const Bytes answer =
-        TRY(seat.link->call({.operation = GuestOperation::kPosition, .name = name, .number = drains}));
+    const Bytes answer = TRY(seat.link->call({.operation = GuestOperation::kPosition, .name = name, .number = drains}));
     ByteReader in(answer, "a position");
     return get_position(in);
   });

@@ -53,18 +53,7 @@ auto MemberDoor::ask(const Ask& ask) -> decltype(ask(std::declval<DatabaseDoor&>
   }
 }
 
-// While there is no host, as the last one was.
-bool MemberDoor::is_primary() {
-  const Status may = may_write();
-  return may.ok() || may.error().code() != ErrorCode::kReadOnly;
-}
-
-Error MemberDoor::read_only() {
-  const Status refused = may_write();
-  return refused.ok() ? Error(ErrorCode::kReadOnly, "this node was a replica a moment ago") : refused.error();
-}
-
-// Of a commit in the WAL nothing has to be asked while there is no host.
+// While there is no host, as the last one answered: a commit in the WAL does not wait for the next.
 Status MemberDoor::may_write() {
   std::shared_ptr<DatabaseDoor> door = now();
   if (door) return door->may_write();

@@ -16,8 +16,6 @@ class MemberDoor final : public DatabaseDoor {
  public:
   MemberDoor(Member& member, std::string name) : member_(member), name_(std::move(name)) {}
 
-  bool is_primary() override;
-  Error read_only() override;
   Status may_write() override;
   Status open(bool create) override;
   Status wal_opened() override;

@@ -53,8 +53,9 @@ void Node::answer_local(Stream* client, const std::string& line) {
 Status Node::may_import(const std::string& name) {
   TRY(check_database_name(name));
   if (options_.fuse_dir.empty()) {
-    return Error(ErrorCode::kUnsupported, "this node has no mount to import through, as it runs in an application; that can copy the "
-                                              "database, by SQLite's backup interface, or VACUUM INTO 'file:NAME?vfs=litefs'");
+    return Error(ErrorCode::kUnsupported,
+                 "this node has no mount to import through, as it runs in an application; that can copy the "
+                 "database, by SQLite's backup interface, or VACUUM INTO 'file:NAME?vfs=litefs'");
   }
   if (!is_primary()) {
     std::string host = primary_host_name();

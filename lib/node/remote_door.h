@@ -17,8 +17,8 @@ class RemoteDoor final : public DatabaseDoor {
  public:
   RemoteDoor(std::shared_ptr<GuestLink> link, std::string name) : link_(std::move(link)), name_(std::move(name)) {}
 
-  bool is_primary() override { return link_->role() == NodeRole::kPrimary; }
-  Error read_only() override;
+  bool is_primary() { return link_->role() == NodeRole::kPrimary; }
+  Error read_only();
   Status may_write() override;
   Status open(bool create) override;
   Status wal_opened() override;

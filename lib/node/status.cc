@@ -124,8 +124,8 @@ std::string heading_text(const NodeStatus& status) {
   if (status.role == NodeRole::kReplica && status.lag_ms) {
     out += ", lag " + duration_text(*status.lag_ms);
   }
-  out += "\n  " + (status.mount.empty() ? "no mount" : "mount " + printable(status.mount)) + "   address " + printable(status.addr) + "   epoch " +
-         std::to_string(status.epoch.value) + "   version " + status.version;
+  out += "\n  " + (status.mount.empty() ? "no mount" : "mount " + printable(status.mount)) + "   address " +
+         printable(status.addr) + "   epoch " + std::to_string(status.epoch.value) + "   version " + status.version;
   out += "\n  node " + hex16(status.node_id.value) + "   cluster " + hex16(status.cluster_id) + "\n";
   return out;
 }

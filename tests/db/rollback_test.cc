@@ -333,7 +333,8 @@ TEST_CASE("after an error of any operation of a transaction the database can be 
       CAPTURE(failing);
       Story story;
       Connection app(story);
-      app.exec("PRAGMA " + mode + "; CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t(v) VALUES(zeroblob(9000))");
+      app.exec("PRAGMA " + mode +
+               "; CREATE TABLE t(id INTEGER PRIMARY KEY, v); INSERT INTO t(v) VALUES(zeroblob(9000))");
       story.vfs.plan({.fail_at = failing});
       app.try_exec("UPDATE t SET v = 1; INSERT INTO t(v) VALUES(zeroblob(20000))");
       if (failing == 0) operations = story.vfs.operations();

@@ -28,6 +28,15 @@ litefs_options primary_options(const std::string& data_dir) {
   return options;
 }
 
+litefs_options replica_options(const std::string& data_dir, const std::string& primary_url) {
+  litefs_options options = LITEFS_OPTIONS_INIT;
+  options.data_dir = data_dir.c_str();
+  options.listen = "127.0.0.1:0";
+  options.hostname = "second";
+  options.primary_url = primary_url.c_str();
+  return options;
+}
+
 // Closed by the destructor.
 struct Handle {
   litefs_node* node = nullptr;
@@ -144,12 +153,7 @@ TEST_CASE("databases, positions and waits of a primary and its replica") {
   const std::string primary_data = dir.file("primary"), replica_data = dir.file("replica");
   OpenNode primary(primary_options(primary_data));
   const std::string url = "http://" + primary.address();
-  litefs_options options = LITEFS_OPTIONS_INIT;
-  options.data_dir = replica_data.c_str();
-  options.listen = "127.0.0.1:0";
-  options.hostname = "second";
-  options.primary_url = url.c_str();
-  OpenNode replica(options);
+  OpenNode replica(replica_options(replica_data, url));
   CHECK(replica.role() == LITEFS_ROLE_REPLICA);
   CHECK_FALSE(replica.wait("a.db", {0, 1, 0}, std::chrono::milliseconds(1)));
 
@@ -201,11 +205,7 @@ TEST_CASE("a replica's callback is told of each position once, from the first tr
   const std::string primary_data = dir.file("primary"), replica_data = dir.file("replica");
   OpenNode primary(primary_options(primary_data));
   const std::string url = "http://" + primary.address();
-  litefs_options options = LITEFS_OPTIONS_INIT;
-  options.data_dir = replica_data.c_str();
-  options.listen = "127.0.0.1:0";
-  options.primary_url = url.c_str();
-  OpenNode replica(options);
+  OpenNode replica(replica_options(replica_data, url));
   std::mutex mutex;
   std::condition_variable called;
   std::vector<litefs_uint64> told;

@@ -316,8 +316,8 @@ namespace {
 const pid_t kFirstProcess = getpid();
 }  // namespace
 
-// Asked by the leak sanitizer at the end of a process. A forked one has none of the threads whose stacks lead to what the
-// parent has allocated.
+// Asked by the leak sanitizer at the end of a process. A forked one has none of the threads whose stacks lead to what
+// the parent has allocated.
 extern "C" int __lsan_is_turned_off();
 extern "C" int __lsan_is_turned_off() { return getpid() != kFirstProcess; }
 

@@ -81,8 +81,8 @@ TEST_CASE("writers and readers in threads of both applications see committed sta
       pair.replica().wait("db", pair.primary().position("db"));
       const std::string file = dir.file("committed");
       for (int i = 0; i < 3; ++i) {
-        pair.primary().command("start write db " + std::to_string(i) + " " + std::to_string(i + 7) + " " + workload_seconds() +
-                               " " + profile + " " + file + std::to_string(i));
+        pair.primary().command("start write db " + std::to_string(i) + " " + std::to_string(i + 7) + " " +
+                               workload_seconds() + " " + profile + " " + file + std::to_string(i));
       }
       pair.primary().command("start visit db 3 " + workload_seconds());
       for (const char* verb : {"read", "visit"})

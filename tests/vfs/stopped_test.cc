@@ -71,7 +71,8 @@ TEST_CASE("a commit that waits for a stopped process goes on when that one is ki
   const App::Answer ended = guest->try_command("end");
   INFO(ended.message);
   CHECK(ended.error == 0);
-  CHECK(std::stoll(guest->value("c", "db", "SELECT ifnull(max(n), 0) FROM entry")) == last_committed(dir.file("committed")));
+  CHECK(std::stoll(guest->value("c", "db", "SELECT ifnull(max(n), 0) FROM entry")) ==
+        last_committed(dir.file("committed")));
   pair.replica().wait("db", guest->position("db"));
   CHECK(pair.replica().content("db") == guest->content("db"));
   guest->stop();

@@ -383,9 +383,9 @@ LITEFS_API int litefs_on_transaction(litefs_node *node, litefs_transaction_funct
  * SQLite's own.
  *
  * @param make_default  not 0: connections that name no VFS have this one.
- * @return an SQLite result: SQLITE_OK; SQLITE_BUSY: the VFS is registered for another node of this process (maybe by the extension), or
- * connections of before a fork are still open; SQLITE_MISUSE: the node is not open; SQLITE_ERROR: the process is a fork
- * of the one that opened the node, or SQLite has no VFS "unix".
+ * @return an SQLite result: SQLITE_OK; SQLITE_BUSY: the VFS is registered for another node of this process (maybe by
+ * the extension), or connections of before a fork are still open; SQLITE_MISUSE: the node is not open; SQLITE_ERROR: the
+ * process is a fork of the one that opened the node, or SQLite has no VFS "unix".
  * Threads: any.
  */
 LITEFS_API int sqlite3_litefs_register(litefs_node *node, int make_default);
