@@ -151,9 +151,10 @@ int open_file(sqlite3_vfs*, const char* path, sqlite3_file* f, int flags, int* o
 // ---- names ----
 
 int delete_ours(Binding& binding, const FileName& name, const char* path, int sync) {
-  int there = 0;
-  int code = real_vfs()->xAccess(real_vfs(), path, SQLITE_ACCESS_EXISTS, &there);
-  // To remove a journal unseen would be a commit that nobody captures.
+  int there = 1;
+  int code = SQLITE_OK;
+  // SQLite removes the journal that it has; of the others it does not always know whether they are there.
+  if (name.kind != FileKind::kJournal) code = real_vfs()->xAccess(real_vfs(), path, SQLITE_ACCESS_EXISTS, &there);
   if (code != SQLITE_OK) return refuse(SQLITE_IOERR_DELETE, name.text(), "whether it is there cannot be told");
   if (!there) return real_vfs()->xDelete(real_vfs(), path, sync);
   std::shared_ptr<MemberDoor> door = binding.door(name.database);

@@ -94,11 +94,22 @@ class SegmentedChangeLog final : public ChangeLog {
 
   Status sync() override {
     TRY(check_usable());
+    TRY(end_sync());
     if (unsynced_) TRY(breaking(active_->sync()));
     unsynced_ = false;
     if (directory_unsynced_) TRY(breaking(files_.sync_directory(state_->directory)));
     directory_unsynced_ = false;
     return {};
+  }
+
+  Result<std::shared_ptr<LogSync>> begin_sync() override {
+    TRY(check_usable());
+    if (sync_ && !sync_->begun() && !directory_unsynced_) return std::shared_ptr<LogSync>();
+    TRY(end_sync());
+    // The name of a new segment comes seldom.
+    if (directory_unsynced_) TRY(sync());
+    if (unsynced_) sync_ = std::make_shared<LogSync>(active_);
+    return sync_;
   }
 
   std::optional<LogEntryInfo> last() const override {
@@ -132,6 +143,7 @@ class SegmentedChangeLog final : public ChangeLog {
     TRY(check_usable());
     std::optional<LogEntryInfo> newest = last();
     if (!newest || newest->position == position) return {};
+    TRY(end_sync());
     if (position == Position{}) return clear();
     Result<FoundEntry> found = find_entry(files_, *state_, position);
     if (found.ok()) return breaking(cut_behind(found.value()));
@@ -146,6 +158,7 @@ class SegmentedChangeLog final : public ChangeLog {
     TRY(check_usable());
     state_->cuts.fetch_add(1);
     active_.reset();
+    sync_.reset();
     unsynced_ = false;
     return breaking(remove_behind(nullptr));
   }
@@ -206,6 +219,13 @@ class SegmentedChangeLog final : public ChangeLog {
     return error;
   }
 
+  // Before any other sync of the same file: the system tells of an error once.
+  Status end_sync() {
+    if (!sync_) return {};
+    const std::shared_ptr<LogSync> begun = std::exchange(sync_, nullptr);
+    return breaking(begun->finish());
+  }
+
   Result<Place> next_place() {
     Place place;
     bool was_full = false;
@@ -221,6 +241,7 @@ class SegmentedChangeLog final : public ChangeLog {
       }
     }
     if (was_full && unsynced_) {
+      TRY(end_sync());
       // Before the next segment begins: only the last one can be torn.
       TRY(breaking(active_->sync()));
       unsynced_ = false;
@@ -388,15 +409,23 @@ class SegmentedChangeLog final : public ChangeLog {
   FileSystem& files_;
   const ChangeLogOptions options_;
   const std::shared_ptr<LogState> state_;
-  std::unique_ptr<File> active_;  // the last segment's; none when the log is empty
+  std::shared_ptr<File> active_;  // the last segment's; none when the log is empty
   std::optional<Large> large_;
-  bool unsynced_ = false;            // active_
+  std::shared_ptr<LogSync> sync_;    // of active_, to be done by another thread
+  bool unsynced_ = false;            // active_, by this one
   bool directory_unsynced_ = false;  // names of segments
   std::optional<Error> broken_;
   Bytes buffer_;  // a batch
 };
 
 }  // namespace
+
+Status LogSync::finish() {
+  MutexLock lock(mutex_);
+  begun_ = true;
+  if (!synced_) synced_ = file_->sync();
+  return *synced_;
+}
 
 Result<std::unique_ptr<ChangeLog>> ChangeLog::open(FileSystem& files, const std::string& directory,
                                                    const ChangeLogOptions& options, std::optional<LogEnd> known_end,

@@ -40,6 +40,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -101,6 +102,23 @@ class LogCursor {
   virtual RecordSource& record() = 0;
 };
 
+// A sync of a log that is done later (ChangeLog::begin_sync), of all that has been written until then. Thread rule: any
+// thread. It may outlive its log, but not the FileSystem.
+class LogSync {
+ public:
+  explicit LogSync(std::shared_ptr<File> file) : file_(std::move(file)) {}
+  // Who comes first syncs, the others wait for him; the answer is the same for all.
+  Status finish();
+  // From then on what is written may be left out.
+  bool begun() const { return begun_; }
+
+ private:
+  const std::shared_ptr<File> file_;
+  std::atomic<bool> begun_{false};
+  Mutex mutex_;
+  std::optional<Status> synced_ GUARDED_BY(mutex_);
+};
+
 class ChangeLog {
  public:
   // Opens or creates the log in `directory`. Entries before `known_end` (same boot, same process's
@@ -134,6 +152,9 @@ class ChangeLog {
 
   // fdatasync of what is not synced yet (and of the directory after a rotation).
   virtual Status sync() = 0;
+  // The same for another thread to do later, beside what is done here. Null: what was begun before covers it, or there
+  // is nothing to do. An error of one that has ended is answered here, and by sync().
+  virtual Result<std::shared_ptr<LogSync>> begin_sync() = 0;
 
   // The newest entry; nothing when the log is empty.
   virtual std::optional<LogEntryInfo> last() const = 0;

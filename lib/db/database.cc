@@ -173,23 +173,24 @@ Status Database::check_room(uint64_t size_bytes) {
   return allocated;
 }
 
-Status Database::open_file() {
+// Answers what is there under the name now.
+Result<FileInfo> Database::open_file() {
   Result<FileInfo> there = env_.files.info(paths_.database());
   if (!there.ok()) {
     file_.reset();
-    return there.error();
+    return there;
   }
   if (!S_ISREG(there.value().mode)) {
     // Databases live in a directory of the name that this one had.
     file_.reset();
     return Error(ErrorCode::kNotFound, paths_.database() + " is no file");
   }
-  if (file_) {
-    FileInfo ours = TRY(file_->info());
-    if (ours.inode == there.value().inode && ours.device == there.value().device) return {};
-  }
-  file_ = TRY(env_.files.open(paths_.database(), OpenMode::kReadOnly));
-  return {};
+  if (file_ && file_at_open_.is_same_file(there.value())) return there;
+  file_.reset();
+  std::unique_ptr<File> file = TRY(env_.files.open(paths_.database(), OpenMode::kReadOnly));
+  file_at_open_ = TRY(file->info());
+  file_ = std::move(file);
+  return file_at_open_;
 }
 
 // Reads the newest image of a page that is captured (primary) or applied (replica), with local bytes as they are.

@@ -143,12 +143,14 @@ struct DatabaseEnvironment {
   // Whether other processes may be using the databases, so that what appears is started as they go on (start_live_*);
   // null: never.
   std::function<bool()> attended{};
+  // Runs a job in a moment, on a thread that may do disk I/O; null: nothing is put off.
+  std::function<void(std::function<void()>)> run_later{};
   // Testing only: leaves out the drains that DESIGN section 5 asks for, to show that tests notice.
   bool skip_drains = false;
   uint64_t segment_bytes = 16u << 20;
 };
 
-class Database {
+class Database : public std::enable_shared_from_this<Database> {
  public:
   // Opens (or makes) the node's own files of this database. Touches no SQLite file. Where they cannot be opened the
   // database is stopped; one that is new has never been, and leaves nothing but the error.
@@ -247,7 +249,10 @@ class Database {
   void tail_unlinked();
   // The rollback journal's transaction is about to be final: records what it changed. An error refuses the commit; a
   // transaction that has been rolled back is never refused.
-  Status capture_file();
+  // When the record of a transaction that SQLite synced reaches the device: before the answer, or soon after it. That
+  // is for a journal whose removal SQLite does not sync: as long as a power cut may bring that back, or longer.
+  enum class SyncLog { kNow, kLater };
+  Status capture_file(SyncLog sync = SyncLog::kNow);
   // The super-journal that the journal names, by the path that the application uses; empty: none.
   Result<std::string> super_journal();
   // A transaction over several databases: their records become visible together, in the order of their ids, as a group
@@ -406,7 +411,7 @@ class Database {
     std::vector<DatabaseId> members{};
     std::optional<LogEntryInfo> end{};  // the record is whole but for this
   };
-  Status open_file() REQUIRES(mutex_);
+  Result<FileInfo> open_file() REQUIRES(mutex_);
   bool in_wal_mode() REQUIRES(mutex_);
   Result<bool> drain_locked(bool patient) REQUIRES(mutex_);
   Status capture_transaction(const WalTail::Transaction& transaction) REQUIRES(mutex_);
@@ -437,7 +442,8 @@ class Database {
   Status record_file(NewPages& pages) REQUIRES(mutex_);
   bool missed_transaction(const DatabaseHeader& header) REQUIRES(mutex_);
   bool written_unjournaled() REQUIRES(mutex_);
-  Status end_transaction() REQUIRES(mutex_);
+  Status end_transaction(SyncLog sync = SyncLog::kNow) REQUIRES(mutex_);
+  Status sync_log_later() REQUIRES(mutex_);
 
   // -- a journal whose writes are not seen (database_unseen_journal.cc)
   // What tells one transaction's journal from another's; 0: it is not hot, so that the database is at rest.
@@ -485,6 +491,7 @@ class Database {
   Result<bool> recover_interrupted() REQUIRES(mutex_);
   Result<bool> at_last_record(const PageSet& pages) REQUIRES(mutex_);
   Result<std::optional<DatabaseHeader>> read_file_header() REQUIRES(mutex_);
+  Result<std::optional<DatabaseHeader>> read_header() REQUIRES(mutex_);
   bool counter_as_captured(const std::optional<DatabaseHeader>& header) REQUIRES(mutex_);
   Result<std::unique_ptr<LogCursor>> last_record() REQUIRES(mutex_);
   Result<std::unique_ptr<LogCursor>> last_entry() REQUIRES(mutex_);
@@ -617,6 +624,7 @@ class Database {
   // Capture.
   std::unique_ptr<WalTail> tail_ GUARDED_BY(mutex_);
   std::shared_ptr<File> file_ GUARDED_BY(mutex_);  // the database, read-only
+  FileInfo file_at_open_ GUARDED_BY(mutex_);       // its inode stays its own while file_ has it open
   bool warned_of_frames_ GUARDED_BY(mutex_) = false;
   bool capture_fails_ GUARDED_BY(mutex_) = false;  // and status says so
   bool suspect_ GUARDED_BY(mutex_) = false;        // a page changed that no frame explains

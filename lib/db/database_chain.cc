@@ -126,9 +126,8 @@ Status Database::resynchronise(const Error& why) {
   if (outcome == WalTail::Outcome::kWait) {
     return Error(ErrorCode::kTimedOut, paths_.shm() + " stays without a valid header");
   }
-  TRY(open_file());
+  const FileInfo info = TRY(open_file());
   if (size_pages == 0) {
-    FileInfo info = TRY(file_->info());
     size_pages = static_cast<Pgno>(info.size_bytes / control_->state().page_size);
   }
   return compare_live(size_pages);
@@ -146,8 +145,7 @@ Status Database::compare_unchained(std::optional<uint64_t> new_size_bytes) {
   std::vector<Pgno> written;
   TRY(tail_->for_each_unchained_page([&](Pgno pgno) { written.push_back(pgno); }));
   if (written.empty()) return {};
-  TRY(open_file());
-  FileInfo info = TRY(file_->info());
+  const FileInfo info = TRY(open_file());
   // A file that is made larger may get its pages only after that; its sync will come.
   if (new_size_bytes && *new_size_bytes > info.size_bytes) return {};
   begin_batch();

@@ -51,11 +51,16 @@ Status Database::play_back_hot_journal() {
 
 // Nothing where the file is empty or missing.
 Result<std::optional<DatabaseHeader>> Database::read_file_header() {
-  Status opened = open_file();
+  Result<FileInfo> opened = open_file();
   if (!opened.ok()) {
     if (opened.error().code() == ErrorCode::kNotFound) return std::optional<DatabaseHeader>();
     return opened.error();
   }
+  return read_header();
+}
+
+// Of file_.
+Result<std::optional<DatabaseHeader>> Database::read_header() {
   uint8_t first[kDatabaseHeaderBytes];
   size_t n = TRY(file_->read_at(0, first));
   if (n == 0) return std::optional<DatabaseHeader>();

@@ -153,12 +153,7 @@ Status Database::drain_committed() {
   return {};
 }
 
-Result<bool> Database::journal_is_hot_now() {
-  std::unique_ptr<File> journal = TRY(env_.files.open_if_there(paths_.journal(), OpenMode::kReadOnly));
-  if (!journal) return false;
-  uint8_t first[kJournalHeaderBytes];
-  return journal_is_hot(ByteView(first, TRY(journal->read_at(0, first))));
-}
+Result<bool> Database::journal_is_hot_now() { return journal_is_hot(env_.files, paths_.journal()); }
 
 Status Database::take_over_journal() {
   set_writes_unseen(true);

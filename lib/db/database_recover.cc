@@ -192,12 +192,12 @@ Status Database::sums_take(RecordReader& reader) {
 Result<Database::OnDisk> Database::look_at_files() {
   OnDisk disk;
   file_.reset();
-  Status opened = open_file();
+  Result<FileInfo> opened = open_file();
   if (!opened.ok()) {
     if (opened.error().code() == ErrorCode::kNotFound) return disk;
     return opened.error();
   }
-  FileInfo info = TRY(file_->info());
+  const FileInfo& info = opened.value();
   if (info.size_bytes == 0) return disk;
   uint8_t first[kDatabaseHeaderBytes];
   size_t n = TRY(file_->read_at(0, first));
@@ -243,7 +243,7 @@ Status Database::read_on_disk(const OnDisk& disk, Pgno pgno, MutableByteView pag
 bool Database::at_rest_as_noted() {
   const ControlState& state = control_->state();
   if (state.clean_mtime_ns == 0) return false;
-  Result<FileInfo> info = env_.files.info(paths_.database());
+  Result<FileInfo> info = open_file();
   if (!info.ok() || info.value().size_bytes != state.clean_size_bytes ||
       info.value().mtime_ns != state.clean_mtime_ns) {
     return false;

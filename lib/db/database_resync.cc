@@ -39,7 +39,7 @@ Result<std::shared_ptr<File>> Database::file_for_copy() {
   MutexLock lock(mutex_);
   TRY(usable());
   if (!file_) {
-    Status opened = open_file();
+    Result<FileInfo> opened = open_file();
     if (!opened.ok() && opened.error().code() != ErrorCode::kNotFound) return opened.error();
   }
   return file_;

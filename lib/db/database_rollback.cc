@@ -36,7 +36,7 @@ Status Database::before_journal_write(uint64_t offset_bytes, ByteView data) {
     // A zeroed header is PERSIST's way to make a transaction final.
     unlinks_journal_ = false;
     TRY(capture_file());
-  } else if (header && journal_active_) {
+  } else if (header && (journal_active_ || (writes_unseen_ && TRY(journal_is_hot_now())))) {
     // Two writers at once, or one who did not roll back what he found: of the pages of the first the journal tells
     // nothing any more.
     env_.log.warning("a journal was begun over one that was not final").kv("database", name());
@@ -105,11 +105,12 @@ Status Database::before_database_resize(uint64_t size_bytes) {
 }
 
 Status Database::before_database_sync() {
+  if (journal_active_ && !journal_unseen_) return {};  // its end will be asked for
   TRY(drain(true));
   return compare_unchained(std::nullopt);
 }
 
-Status Database::capture_file() {
+Status Database::capture_file(SyncLog sync) {
   MutexLock lock(mutex_);
   if (is_replica_) return {};
   TRY(usable());
@@ -119,7 +120,7 @@ Status Database::capture_file() {
   }
   begin_batch();
   Status captured = forget_batch(capture_rollback_locked());
-  if (captured.ok()) return end_transaction();
+  if (captured.ok()) return end_transaction(sync);
   // A commit is refused and SQLite takes it back. What has been taken back already cannot be refused; the pages that it
   // left different are compared again at the next end of a transaction.
   Result<bool> undone = transaction_undone();
@@ -182,13 +183,25 @@ Status Database::add_unseen_writes(const JournalIndex& journal, Pgno size_after,
 }
 
 // The log has what the transaction changed.
-Status Database::end_transaction() {
+Status Database::end_transaction(SyncLog sync) {
   written_.clear();
   compare_all_ = false;
   note_journal(0);
   capture_succeeded();
-  if (transaction_synced_) TRY(sync_log());
+  if (transaction_synced_) TRY(sync == SyncLog::kLater && env_.run_later ? sync_log_later() : sync_log());
   transaction_synced_ = false;
+  return {};
+}
+
+Status Database::sync_log_later() {
+  Result<std::shared_ptr<LogSync>> begun = log_->begin_sync();
+  if (!begun.ok()) return stop_with(begun.error());
+  if (!begun.value()) return {};
+  env_.run_later([database = weak_from_this(), sync = std::move(begun).value()] {
+    const Status synced = sync->finish();
+    if (synced.ok()) return;
+    if (std::shared_ptr<Database> lives = database.lock()) lives->stop_for(synced.error());
+  });
   return {};
 }
 
@@ -220,6 +233,8 @@ Result<bool> Database::capture_unjournaled() {
     MutexLock lock(mutex_);
     TRY(usable());
     if (!written_unjournaled()) return false;
+    // Its writer, in another process, is on his way to its end.
+    if (TRY(journal_is_hot_now())) return false;
   }
   std::unique_ptr<LockDoor> door = TRY(env_.lock_doors.open(name()));
   // With it nobody writes the file, though somebody may be about to.
@@ -243,20 +258,19 @@ Result<bool> Database::capture_unjournaled() {
 
 // What a transaction may have changed, as the file has it now; null: there is nothing and was nothing.
 Result<std::unique_ptr<Database::FileChanges>> Database::file_changes() {
-  Status opened = open_file();
+  const Result<FileInfo> opened = open_file();
   if (!opened.ok()) {
     if (opened.error().code() == ErrorCode::kNotFound) return std::unique_ptr<FileChanges>();
     return opened.error();
   }
-  FileInfo info = TRY(file_->info());
-  std::optional<DatabaseHeader> header = TRY(read_file_header());
+  std::optional<DatabaseHeader> header = TRY(read_header());
   // Without a header: the transaction that made the database was recorded, and has been taken back all the same.
   if (!header && batch_.size_pages == 0) return std::unique_ptr<FileChanges>();
   auto changes = std::make_unique<FileChanges>();
   NewPages& pages = changes->pages;
   if (header) {
     pages.page_size = header->page_size;
-    pages.size_after = header->effective_size(info.size_bytes);
+    pages.size_after = header->effective_size(opened.value().size_bytes);
     pages.replaces = batch_.size_pages == 0 || pages.page_size != control_->state().page_size;
     if (were_writes_unseen_ && !pages.replaces && missed_transaction(*header)) {
       env_.log.warning("a transaction passed unseen; comparing all pages").kv("database", name());
@@ -282,8 +296,8 @@ Result<std::unique_ptr<Database::FileChanges>> Database::file_changes() {
 }
 
 Status Database::capture_file_locked() {
-  Status opened = open_file();
-  if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened;
+  const Result<FileInfo> opened = open_file();
+  if (!opened.ok()) return opened.error().code() == ErrorCode::kNotFound ? Status() : opened.error();
   compare_all_ = true;
   Status captured = capture_rollback_locked();
   if (captured.ok()) compare_all_ = false;
@@ -312,9 +326,9 @@ Status Database::record_file(NewPages& pages) {
   return {};
 }
 
+// Of file_.
 std::optional<uint32_t> Database::read_change_counter() {
   uint8_t counter[4];
-  if (!open_file().ok()) return std::nullopt;
   Result<size_t> got = file_->read_at(kChangeCounterOffset, counter);
   if (!got.ok() || got.value() != sizeof counter) return std::nullopt;
   return load_be32(counter);
@@ -324,7 +338,7 @@ std::optional<uint32_t> Database::read_change_counter() {
 // can tell that nobody changed it.
 void Database::note_file_at_rest() {
   ControlState state = control_->state();
-  Result<FileInfo> info = env_.files.info(paths_.database());
+  Result<FileInfo> info = open_file();
   if (!info.ok()) return;
   state.clean_size_bytes = info.value().size_bytes;
   state.clean_mtime_ns = info.value().mtime_ns;

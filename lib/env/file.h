@@ -27,6 +27,8 @@ struct FileInfo {
   uint32_t uid = 0;
   uint32_t gid = 0;
   uint32_t links = 0;
+
+  bool is_same_file(const FileInfo& other) const { return inode == other.inode && device == other.device; }
 };
 
 // A mapped range; unmapped by the destructor. A file that is truncated below the range raises SIGBUS on

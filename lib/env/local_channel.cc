@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kBacklog = 64;
 constexpr size_t kLengthBytes = 4;
+constexpr size_t kReceiveBytes = 16u << 10;
 
 // What connect() and bind() want. An address has room for 107 bytes; through /proc a directory of any length fits.
 class Address {
@@ -108,9 +110,11 @@ Result<bool> LocalChannel::try_send(ByteView message) {
   return gone();
 }
 
-Status LocalChannel::receive_exactly(MutableByteView out, Deadline until) {
-  while (!out.empty()) {
-    if (until) {
+Status LocalChannel::receive_more(Deadline until, std::chrono::steady_clock::time_point awake_until) {
+  uint8_t bytes[kReceiveBytes];
+  for (;;) {
+    const bool awake = std::chrono::steady_clock::now() < awake_until;
+    if (until && !awake) {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(*until - std::chrono::steady_clock::now());
       struct pollfd waits = {fd_.get(), POLLIN, 0};
       const int ready = poll(&waits, 1, static_cast<int>(std::max<int64_t>(0, left.count())));
@@ -120,23 +124,28 @@ Status LocalChannel::receive_exactly(MutableByteView out, Deadline until) {
         continue;
       }
     }
-    const ssize_t n = recv(fd_.get(), out.data(), out.size(), 0);
+    const ssize_t n = recv(fd_.get(), bytes, sizeof bytes, awake ? MSG_DONTWAIT : 0);
     if (n > 0) {
-      out = out.subspan(static_cast<size_t>(n));
+      received_.insert(received_.end(), bytes, bytes + n);
+      return {};
+    }
+    if (n < 0 && awake && errno == EAGAIN) {
+      sched_yield();
     } else if (n == 0 || errno != EINTR) {
       return gone();
     }
   }
-  return {};
 }
 
-Result<Bytes> LocalChannel::receive(size_t bytes_max, Deadline until) {
-  uint8_t length[kLengthBytes];
-  TRY(receive_exactly(length, until));
-  const uint32_t size = load_le32(length);
+Result<Bytes> LocalChannel::receive(size_t bytes_max, Deadline until, std::chrono::microseconds awake) {
+  const auto awake_until = std::chrono::steady_clock::now() + awake;
+  while (received_.size() < kLengthBytes) TRY(receive_more(until, awake_until));
+  const uint32_t size = load_le32(received_.data());
   if (size > bytes_max) return Error(ErrorCode::kCorrupt, "a local message of " + std::to_string(size) + " bytes");
-  Bytes message(size);
-  TRY(receive_exactly(message, until));
+  while (received_.size() < kLengthBytes + size) TRY(receive_more(until, awake_until));
+  const auto begin = received_.begin() + kLengthBytes;
+  Bytes message(begin, begin + size);
+  received_.erase(received_.begin(), begin + size);
   return message;
 }
 

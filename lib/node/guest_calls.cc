@@ -110,7 +110,7 @@ class FileCall {
   // Who asks again, as the process that he asked first has died, may find it done.
   Result<Bytes> unlink() {
     if (!TRY(node_.files().exists(path()))) return yes();
-    TRY(door_.before_unlink(name_, false));
+    TRY(door_.before_unlink(name_, request_.number != 0));
     TRY(node_.files().remove_if_there(path()));
     if (request_.number != 0) TRY(node_.files().sync_directory(directory_of(path())));
     door_.unlinked(name_.kind);

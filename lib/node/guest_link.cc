@@ -12,6 +12,8 @@ constexpr size_t kIdleMax = 4;
 constexpr std::chrono::milliseconds kAnswerMax{30'000};
 constexpr std::chrono::milliseconds kSilentAnswerMax{1'000};
 constexpr std::chrono::milliseconds kPartingAnswerMax{5'000};
+// Most answers come sooner; a transaction's end waits for the disk.
+constexpr std::chrono::microseconds kAwake{300};
 
 // The host does something to a file, or takes what is in one at that moment for what it is to be.
 bool changes_files(GuestOperation operation) {
@@ -101,7 +103,7 @@ Error GuestLink::silent(const LocalChannel& channel) {
 
 Result<Bytes> GuestLink::exchange(LocalChannel& channel, const GuestRequest& request) {
   TRY(channel.send(encode(request)));
-  return channel.receive(kGuestReplyBytesMax, deadline(request));
+  return channel.receive(kGuestReplyBytesMax, deadline(request), kAwake);
 }
 
 Result<Bytes> GuestLink::call(const GuestRequest& request) {

@@ -166,15 +166,18 @@ void LocalDoor::synced(FileKind kind, const Status& synced) {
   if (database.ok()) database.value()->wal_sync_ended(synced);
 }
 
-Result<bool> LocalDoor::before_unlink(const FileName& file, bool) {
+Result<bool> LocalDoor::before_unlink(const FileName& file, bool sync) {
   if (!is_primary()) return read_only();
-  TRY(ask_before_unlink(file));
+  TRY(ask_before_unlink(file, sync));
   return false;
 }
 
-Status LocalDoor::ask_before_unlink(const FileName& file) {
+Status LocalDoor::ask_before_unlink(const FileName& file, bool sync) {
   switch (file.kind) {
-    case FileKind::kJournal: return TRY(database())->capture_file();
+    case FileKind::kJournal: {
+      const auto log_sync = sync ? Database::SyncLog::kNow : Database::SyncLog::kLater;
+      return TRY(database())->capture_file(log_sync);
+    }
     case FileKind::kWal: return TRY(database())->before_wal_unlink();
     case FileKind::kSuperJournal: return node_.node().store().capture_group(file.text());
     case FileKind::kDatabase:

@@ -44,7 +44,7 @@ class LocalDoor final : public DatabaseDoor {
 
  private:
   Status may_open_on_primary(bool create);
-  Status ask_before_unlink(const FileName& file);
+  Status ask_before_unlink(const FileName& file, bool sync);
   std::shared_ptr<CommitSignal> signal();
   void tell_commit(const std::shared_ptr<Database>& database);
 

@@ -305,7 +305,7 @@ bool Member::wait_closing(std::chrono::milliseconds pause) {
 
 std::unique_ptr<DatabaseDoor> Member::make_door(const Seat& seat, const std::string& name) {
   if (seat.node) return std::make_unique<LocalDoor>(*seat.node, name, LocalDoor::For::kThisProcess);
-  return std::make_unique<RemoteDoor>(seat.link, name);
+  return std::make_unique<RemoteDoor>(seat.link, files_, root_, name);
 }
 
 // ---- questions ----

@@ -41,6 +41,7 @@ DatabaseEnvironment Node::database_environment(Node& node) {
   environment.left_over = [&mounts = *node.dead_mounts_](const std::vector<std::string>& names) {
     return mounts.holders(names);
   };
+  environment.run_later = [&jobs = node.late_jobs_](std::function<void()> job) { jobs.post(std::move(job)); };
   environment.attended = [&node] { return node.live_.load(); };
   const char* skip = std::getenv("LITEFS_TEST_NO_DRAINS");
   environment.skip_drains = skip && std::string(skip) == "1";
@@ -294,6 +295,7 @@ void Node::stop() {
   }
   if (poller_) poller_->stop();
   workers_.stop();
+  late_jobs_.stop();
   for (const std::shared_ptr<Database>& database : store_.all()) {
     Status stopped = database->stop();
     if (!stopped.ok()) env_.log.warning("unclean stop").kv("database", database->name()).error(stopped.error());

@@ -30,6 +30,7 @@
 #include "env/loop.h"
 #include "env/worker_pool.h"
 #include "node/export_session.h"
+#include "node/late_jobs.h"
 #include "node/node_file.h"
 #include "node/options.h"
 #include "node/primary_role.h"
@@ -159,6 +160,7 @@ class Node final : private DatabaseObserver, private LockDoors, private LeaseLis
   const Epoch epoch_;  // of this run, on a primary
   Store store_;
   WorkerPool workers_;
+  LateJobs late_jobs_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<TailPoller> poller_;
   std::thread loop_thread_;

@@ -40,9 +40,7 @@ Status RemoteDoor::open(bool create) { return ask(GuestOperation::kOpen, FileKin
 
 // ---- the WAL and its index ----
 
-Status RemoteDoor::wal_opened() {
-  return is_primary() ? ask(GuestOperation::kWalOpened, FileKind::kWal) : Status();
-}
+Status RemoteDoor::wal_opened() { return is_primary() ? ask(GuestOperation::kWalOpened, FileKind::kWal) : Status(); }
 
 Status RemoteDoor::index_mapped() {
   ++index_users_;
@@ -70,21 +68,21 @@ Result<bool> RemoteDoor::before_write(FileKind kind, uint64_t offset_bytes, Byte
   return false;
 }
 
-// The header says what the journal is; what follows it only which super-journal it belongs to.
+// That a journal begins is not told: at its end the host finds it. It must know of one that takes the place of another
+// that was not final, of an end by zeroes, and of the super-journal's name.
 Result<bool> RemoteDoor::before_journal_write(uint64_t offset_bytes, ByteView data) {
   bool tells = ends_super_name(offset_bytes, data);
   const bool header = offset_bytes == 0 && !data.empty();
-  const bool hot = header && journal_is_hot(data);
-  if (header) {
-    const bool whole = data.size() >= kJournalHeaderBytes;
-    const bool final = whole && !journal_is_begun(data);
-    tells = tells || final || hot != journal_active_ || (whole && journal_active_);
+  if (header && data.size() >= kJournalHeaderBytes) {
+    tells = tells || !journal_is_begun(data) || TRY(journal_is_hot(files_, journal_path_));
   }
-  if (!tells) return false;
-  const std::string bytes(data.begin(), data.end());
-  const bool done = TRY(ask_to_do(GuestOperation::kJournalWrite, FileName{name_, FileKind::kJournal},
-                                  Detail{.number = offset_bytes, .data = bytes}));
-  if (header) journal_active_ = hot;
+  bool done = false;
+  if (tells) {
+    const std::string bytes(data.begin(), data.end());
+    done = TRY(ask_to_do(GuestOperation::kJournalWrite, FileName{name_, FileKind::kJournal},
+                         Detail{.number = offset_bytes, .data = bytes}));
+  }
+  if (header) journal_active_ = journal_is_hot(data);
   return done;
 }
 

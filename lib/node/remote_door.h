@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "env/file.h"
 #include "node/database_door.h"
 #include "node/guest_link.h"
 
@@ -15,7 +16,12 @@ namespace litefs {
 
 class RemoteDoor final : public DatabaseDoor {
  public:
-  RemoteDoor(std::shared_ptr<GuestLink> link, std::string name) : link_(std::move(link)), name_(std::move(name)) {}
+  // `root`: DATA/db.
+  RemoteDoor(std::shared_ptr<GuestLink> link, FileSystem& files, const std::string& root, const std::string& name)
+      : link_(std::move(link)),
+        files_(files),
+        name_(name),
+        journal_path_(root + "/" + FileName{name, FileKind::kJournal}.text()) {}
 
   bool is_primary() { return link_->role() == NodeRole::kPrimary; }
   Error read_only();
@@ -48,11 +54,13 @@ class RemoteDoor final : public DatabaseDoor {
   Result<bool> before_journal_write(uint64_t offset_bytes, ByteView data);
 
   const std::shared_ptr<GuestLink> link_;
+  FileSystem& files_;
   const std::string name_;
+  const std::string journal_path_;
   // A host that is new has to be told and asked, whatever the one before was.
   std::atomic<bool> synced_{true};           // files have been, and the host has not been told
   std::atomic<bool> checkpoint_asks_{true};  // a checkpoint has begun, and the host has not been asked
-  std::atomic<bool> journal_active_{false};  // as the host has been told
+  std::atomic<bool> journal_active_{false};  // this process has begun one
   std::atomic<int> index_users_{0};          // of this process
 };
 

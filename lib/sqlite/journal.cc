@@ -17,6 +17,7 @@ constexpr size_t kSuperNameBytesMax = 512;  // MAX_PATHNAME of os_unix.c
 constexpr uint32_t kSectorBytesDefault = 512;
 constexpr uint32_t kSectorBytesMin = 32;
 constexpr uint32_t kSectorBytesMax = 65536;
+constexpr uint64_t kWindowBytes = 64u << 10;
 
 bool valid_sector_size(uint32_t bytes) {
   return bytes >= kSectorBytesMin && bytes <= kSectorBytesMax && (bytes & (bytes - 1)) == 0;
@@ -48,7 +49,7 @@ class JournalReader {
     }
     first_ = *first;
     TRY(begin(first_));
-    record_.resize(first_.page_size + 8);
+    record_bytes_ = first_.page_size + 8;
     for (JournalHeader segment = first_;;) {
       offset_ += first_.sector_size;
       if (!TRY(read_records(segment))) return first;
@@ -60,33 +61,45 @@ class JournalReader {
     }
   }
 
+  // All of the journal, where it is small; else nothing. After run().
+  Bytes take_whole() { return window_offset_ == 0 && window_.size() == size_ ? std::move(window_) : Bytes(); }
+
  private:
+  // The bytes at offset_, fewer at the file's end; until the next call.
+  Result<ByteView> view(size_t size) {
+    if (offset_ < window_offset_ || offset_ + size > window_offset_ + window_.size()) {
+      window_.resize(std::min(size_ - std::min(size_, offset_), std::max<uint64_t>(size, kWindowBytes)));
+      window_offset_ = offset_;
+      window_.resize(TRY(journal_.read_at(offset_, window_)));
+    }
+    const ByteView rest = ByteView(window_).subspan(offset_ - window_offset_);
+    return rest.first(std::min(size, rest.size()));
+  }
+
   // The header at offset_; nothing where the file has no room for its whole sector.
   Result<std::optional<JournalHeader>> read_header(uint32_t sector_bytes) {
     if (offset_ + sector_bytes > size_) return std::optional<JournalHeader>();
-    uint8_t bytes[kJournalHeaderBytes];
-    size_t n = TRY(journal_.read_at(offset_, bytes));
-    return JournalHeader::parse(ByteView(bytes, n));
+    return JournalHeader::parse(TRY(view(kJournalHeaderBytes)));
   }
 
   // False: the journal ends here.
   Result<bool> read_records(const JournalHeader& segment) {
     uint64_t records = segment.records;
     if (records == kRecordsToEnd) {
-      records = (size_ - std::min<uint64_t>(size_, first_.sector_size)) / record_.size();
+      records = (size_ - std::min<uint64_t>(size_, first_.sector_size)) / record_bytes_;
     }
     for (uint64_t i = 0; i < records; ++i) {
-      size_t n = TRY(journal_.read_at(offset_, record_));
-      if (n < record_.size()) return false;
-      offset_ += record_.size();
-      Pgno pgno = load_be32(record_.data());
+      const ByteView record = TRY(view(record_bytes_));
+      if (record.size() < record_bytes_) return false;
+      offset_ += record_bytes_;
+      Pgno pgno = load_be32(record.data());
       if (pgno == 0 || pgno == lock_page(first_.page_size)) return false;
       // Before the checksum, as in SQLite: what is passed over need not be valid.
       if (pgno > first_.original_size) continue;
-      ByteView page = ByteView(record_).subspan(4, first_.page_size);
-      uint32_t stored = load_be32(record_.data() + 4 + first_.page_size);
+      ByteView page = record.subspan(4, first_.page_size);
+      uint32_t stored = load_be32(record.data() + 4 + first_.page_size);
       if (stored != record_checksum(page, segment.checksum_seed)) return false;
-      TRY(visit_(pgno, page, offset_ - record_.size() + 4));
+      TRY(visit_(pgno, page, offset_ - record_bytes_ + 4));
     }
     return true;
   }
@@ -96,7 +109,9 @@ class JournalReader {
   uint64_t size_ = 0;
   uint64_t offset_ = 0;
   JournalHeader first_;
-  Bytes record_;
+  size_t record_bytes_ = 0;
+  Bytes window_;
+  uint64_t window_offset_ = 0;
 };
 
 // pager_truncate: cuts what is too long; lengthens only by whole pages.
@@ -117,6 +132,15 @@ std::optional<JournalHeader> JournalHeader::parse(ByteView bytes) {
 }
 
 bool journal_is_hot(ByteView first_bytes) { return !first_bytes.empty() && first_bytes[0] != 0; }
+
+Result<bool> journal_is_hot(FileSystem& files, const std::string& path) {
+  const Result<FileInfo> there = files.info(path);
+  if (there.ok() && there.value().size_bytes == 0) return false;
+  std::unique_ptr<File> journal = TRY(files.open_if_there(path, OpenMode::kReadOnly));
+  if (!journal) return false;
+  uint8_t first[kJournalHeaderBytes];
+  return journal_is_hot(ByteView(first, TRY(journal->read_at(0, first))));
+}
 
 bool journal_is_begun(ByteView first_bytes) {
   ByteView header = first_bytes.first(std::min(first_bytes.size(), kJournalHeaderBytes));
@@ -165,10 +189,11 @@ Result<std::optional<JournalIndex>> JournalIndex::read(std::unique_ptr<File> jou
     index.places_.emplace(pgno, offset_bytes);
     return Status();
   };
-  std::optional<JournalHeader> header =
-      TRY(JournalReader(*journal, record).run([](const JournalHeader&) { return Status(); }));
+  JournalReader reader(*journal, record);
+  std::optional<JournalHeader> header = TRY(reader.run([](const JournalHeader&) { return Status(); }));
   if (!header) return std::optional<JournalIndex>();
   index.header_ = *header;
+  index.whole_ = reader.take_whole();
   index.journal_ = std::move(journal);
   return std::optional<JournalIndex>(std::move(index));
 }
@@ -176,7 +201,11 @@ Result<std::optional<JournalIndex>> JournalIndex::read(std::unique_ptr<File> jou
 Result<bool> JournalIndex::original(Pgno pgno, MutableByteView page) const {
   auto it = places_.find(pgno);
   if (it == places_.end() || page.size() != header_.page_size) return false;
-  TRY(journal_->read_exactly(it->second, page));
+  if (whole_.empty()) {
+    TRY(journal_->read_exactly(it->second, page));
+  } else {
+    std::memcpy(page.data(), whole_.data() + it->second, page.size());
+  }
   return true;
 }
 

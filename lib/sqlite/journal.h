@@ -47,6 +47,8 @@ bool journal_is_begun(ByteView first_bytes);
 // Whether the database may have been changed under it, by SQLite's own test (hasHotJournal): SQLite writes the magic,
 // and the count, only when it syncs; the rest before.
 bool journal_is_hot(ByteView first_bytes);
+// Of the file there; false where there is none.
+Result<bool> journal_is_hot(FileSystem& files, const std::string& path);
 
 // The super-journal that the journal names; empty: none (readSuperJournal's checks).
 Result<std::string> journal_super_name(File& journal);
@@ -80,6 +82,7 @@ class JournalIndex {
  private:
   JournalHeader header_;
   std::unique_ptr<File> journal_;
+  Bytes whole_;                                // of a small journal
   std::unordered_map<Pgno, uint64_t> places_;  // offset of the page's bytes
 };
 

@@ -1,4 +1,5 @@
 // The change log under a full disk, failing writes and deaths at every file operation.
+#include <filesystem>
 #include <functional>
 #include <set>
 
@@ -185,6 +186,80 @@ TEST_CASE("syncs reach the disk once, a full segment's before the next one begin
   log = std::move(open_log(files, dir.file("log"))).value();
   REQUIRE(log->sync().ok());
   CHECK(syncs() == 2);
+}
+
+TEST_CASE("a sync that is done later is of all that has been written until it begins") {
+  const std::vector<MadeRecord> records = make_records(16);
+  std::unique_ptr<FileSystem> real = posix_file_system();
+  TempDir dir;
+  FaultyFileSystem files(*real);
+  auto syncs = [&] {
+    uint64_t count = files.operations();
+    files.plan({.kinds = kFaultSync});
+    return count;
+  };
+  auto open = [&] {
+    return std::move(
+               ChangeLog::open(files, dir.file("log"), ChangeLogOptions{6000}, std::nullopt, Log(null_log_sink())))
+        .value();
+  };
+  std::unique_ptr<ChangeLog> log = open();
+  CHECK(log->begin_sync().value() == nullptr);
+  REQUIRE(log->append({records[0].entry()}).ok());
+  (void)syncs();
+  CHECK(log->begin_sync().value() == nullptr);  // the first of a segment at once, as its name is new
+  CHECK(syncs() == 2);
+  REQUIRE(log->append({records[1].entry()}).ok());
+  std::shared_ptr<LogSync> first = log->begin_sync().value();
+  REQUIRE(first);
+  REQUIRE(log->append({records[2].entry()}).ok());
+  CHECK(log->begin_sync().value() == nullptr);  // the first will do it
+  CHECK(syncs() == 0);
+  CHECK(first->finish().ok());
+  CHECK(first->finish().ok());
+  CHECK(syncs() == 1);
+  REQUIRE(log->append({records[3].entry()}).ok());
+  std::shared_ptr<LogSync> second = log->begin_sync().value();
+  REQUIRE(second);
+  CHECK(second != first);
+  CHECK(syncs() == 0);
+  // Who wants it now does not wait for another thread.
+  REQUIRE(log->sync().ok());
+  CHECK(syncs() >= 1);
+  CHECK(second->begun());
+  CHECK(second->finish().ok());
+  CHECK(syncs() == 0);
+  // A segment that ends with one that nobody has done.
+  REQUIRE(log->append({records[4].entry()}).ok());
+  std::shared_ptr<LogSync> last = log->begin_sync().value();
+  for (size_t next = 5; next < records.size(); ++next) REQUIRE(log->append({records[next].entry()}).ok());
+  REQUIRE(log->begin_sync().ok());
+  log.reset();
+  CHECK((!last || last->finish().ok()));
+  CHECK(std::distance(std::filesystem::directory_iterator(dir.file("log")), {}) > 1);
+  log = open();
+  CHECK(check_holds_first(*log, records) == records.size());
+}
+
+TEST_CASE("the error of a sync that was done later is not forgotten") {
+  const std::vector<MadeRecord> records = make_records(4);
+  std::unique_ptr<FileSystem> real = posix_file_system();
+  for (const bool asks_for_sync : {false, true}) {
+    TempDir dir;
+    FaultyFileSystem files(*real);
+    std::unique_ptr<ChangeLog> log = std::move(open_log(files, dir.file("log"))).value();
+    REQUIRE(log->append({records[0].entry()}).ok());
+    REQUIRE(log->sync().ok());
+    REQUIRE(log->append({records[1].entry()}).ok());
+    std::shared_ptr<LogSync> sync = log->begin_sync().value();
+    REQUIRE(sync);
+    files.plan({.at = 1, .error = ErrorCode::kIo, .kinds = kFaultSync});
+    CHECK_FALSE(sync->finish().ok());
+    // The system would tell of it no more.
+    REQUIRE(log->append({records[2].entry()}).ok());
+    CHECK_FALSE((asks_for_sync ? log->sync().ok() : log->begin_sync().ok()));
+    CHECK(log->append({records[3].entry()}).error().code() == ErrorCode::kIo);
+  }
 }
 
 TEST_CASE("a death at any operation of appends costs nothing that was acknowledged") {

@@ -165,7 +165,7 @@ int x_sync(sqlite3_file* f, int) {
         if (!db) return {};
         db->note_application_sync();
         if (file->name->kind == Kind::kJournal) return db->before_journal_sync();
-        return file->name->kind == Kind::kDatabase ? db->drain(true) : Status();
+        return file->name->kind == Kind::kDatabase ? db->before_database_sync() : Status();
       },
       [] { return SQLITE_OK; });
 }
@@ -247,7 +247,8 @@ int v_delete(sqlite3_vfs* vfs, const char* path, int sync) {
         if (name.kind == Kind::kSuper && state.group)
           return state.group(std::string(path).substr(std::string(path).rfind('/') + 1));
         if (!ours) return {};
-        return name.kind == Kind::kJournal ? db->capture_file() : db->before_wal_unlink();
+        const auto log_sync = sync ? Database::SyncLog::kNow : Database::SyncLog::kLater;
+        return name.kind == Kind::kJournal ? db->capture_file(log_sync) : db->before_wal_unlink();
       },
       [&] { return state.real->xDelete(state.real, path, sync); });
   if (ours && code == SQLITE_OK) {

@@ -77,6 +77,7 @@ class TestNode : private DatabaseObserver, private LockDoors {
   std::string file(const std::string& name) const { return directory_ + "/db/" + name; }
   std::deque<CapturedBatch>& batches() { return batches_; }
   const std::string& directory() const { return directory_; }
+  std::function<void(std::function<void()>)> run_later{};  // from the next restart() on
 
   // The checksum of a database's pages, computed apart from everything else, from a copy by SQLite's backup API. That
   // sets the copy's schema version, which is put back first.
@@ -99,6 +100,7 @@ class TestNode : private DatabaseObserver, private LockDoors {
   void open() {
     DatabaseEnvironment environment{
         faults_ ? *faults_ : *files_, *clock_, *random_, Log(sink_, LogLevel::kDebug), directory_, node_, *this, *this};
+    environment.run_later = run_later;
     store_ = std::make_unique<Store>(environment);
     Status opened = store_->open();
     REQUIRE(opened.ok());

@@ -164,6 +164,41 @@ TEST_CASE("reading a journal gives the pages as they were") {
   CHECK(read_journal(*file, refuse).error().code() == ErrorCode::kCancelled);
 }
 
+TEST_CASE("the originals are found in a journal of any size") {
+  std::mt19937_64 random(4);
+  for (uint32_t page_size : {512u, 4096u, 65536u}) {
+    for (int rows : {1, 40, 2000}) {
+      CAPTURE(page_size);
+      CAPTURE(rows);
+      TempDir dir;
+      const std::string path = dir.file("a.db");
+      SqliteProcess app;
+      app.open("file:" + path);
+      app.exec("PRAGMA page_size=" + std::to_string(page_size) + "; PRAGMA synchronous=" + (rows % 2 ? "FULL" : "OFF"));
+      app.exec("CREATE TABLE t(k INTEGER PRIMARY KEY, v BLOB)");
+      app.exec(
+          "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) "
+          "INSERT INTO t SELECT i, randomblob(300) FROM n");
+      const Bytes before = read_file(path);
+      app.exec("PRAGMA cache_size=3; BEGIN; UPDATE t SET v=randomblob(300) WHERE k <= " + std::to_string(rows));
+      app.exec("PRAGMA cache_spill=1");
+      app.kill_now();
+      auto file = posix_file_system()->open_if_there(path + "-journal", OpenMode::kReadOnly).value();
+      REQUIRE(file);
+      std::optional<JournalIndex> index = JournalIndex::read(std::move(file)).value();
+      if (!index) continue;  // of few pages nothing was spilled
+      CHECK(!index->places().empty());
+      Bytes page(page_size);
+      for (const auto& [pgno, offset] : index->places()) {
+        REQUIRE(index->original(pgno, page).value());
+        CHECK(std::equal(page.begin(), page.end(), before.begin() + static_cast<ptrdiff_t>(pgno - 1) * page_size));
+      }
+      CHECK_FALSE(index->original(0, page).value());
+      if (rows == 2000) CHECK(index->places().size() > (page_size == 65536 ? 1 : 100));
+    }
+  }
+}
+
 TEST_CASE("an empty database is not played back into") {
   std::mt19937_64 random(4);
   Crash crash;

@@ -1,0 +1,138 @@
+// A primary whose log reaches the device a moment after the commit, as SQLite's journal leaves it.
+#include <filesystem>
+
+#include "db/capture_vfs.h"
+#include "db/log_replay.h"
+#include "faulty_file_system.h"
+#include "node_fixture.h"
+#include "shell.h"
+
+using namespace litefs;
+using namespace litefs::test;
+
+namespace {
+
+// A connection of this process. The answer of run() is the last value, or the error.
+class Connection {
+ public:
+  explicit Connection(const std::string& path) {
+    REQUIRE(sqlite3_open_v2(path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "capture") == SQLITE_OK);
+  }
+  ~Connection() { sqlite3_close(db_); }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  std::string run(const std::string& sql) {
+    std::string value;
+    auto take = [](void* out, int, char** values, char**) {
+      *static_cast<std::string*>(out) = values[0] ? values[0] : "";
+      return 0;
+    };
+    return sqlite3_exec(db_, sql.c_str(), take, &value, nullptr) == SQLITE_OK ? value : sqlite3_errmsg(db_);
+  }
+
+ private:
+  sqlite3* db_ = nullptr;
+};
+
+// A node whose log is brought to the device when the test says so, and an application in its process.
+struct Story {
+  Story() {
+    node.run_later = [this](std::function<void()> job) { due.push_back(std::move(job)); };
+    node.restart();
+    db = node.start_primary("app.db", 1);
+    // As of a guest's.
+    vfs.set_unseen(true);
+    db->set_writes_unseen(true);
+    vfs.set_databases([this](const std::string& name) { return name == "app.db" ? db : nullptr; });
+    app = std::make_unique<Connection>(node.file("app.db"));
+    REQUIRE(app->run("PRAGMA synchronous=FULL; CREATE TABLE t(v); INSERT INTO t VALUES(0)") == "");
+    sync_all();
+  }
+  void sync_all() {
+    for (const std::function<void()>& sync : std::exchange(due, {})) sync();
+  }
+  Position commit() {
+    CHECK(app->run("UPDATE t SET v=v+1") == "");
+    return db->position();
+  }
+
+  std::unique_ptr<FileSystem> real = posix_file_system();
+  TempDir dir;
+  FaultyFileSystem files{*real};
+  TestNode node{dir.path(), &files};
+  std::shared_ptr<Database> db;
+  CaptureVfs vfs{"capture"};
+  std::vector<std::function<void()>> due;
+  std::unique_ptr<Connection> app;
+};
+
+}  // namespace
+
+TEST_CASE("what a power cut takes of the log's end is taken from the database file again") {
+  for (const int lost : {1, 2, 7}) {
+    CAPTURE(lost);
+    Story story;
+    for (int i = 0; i < 5; ++i) story.commit();
+    const std::string meta = story.dir.path() + "/meta", durable = story.dir.path() + "/durable";
+    story.sync_all();
+    std::filesystem::copy(meta, durable, std::filesystem::copy_options::recursive);
+    Position last;
+    for (int i = 0; i < lost; ++i) last = story.commit();
+    CHECK(story.due.size() == 1);
+    story.vfs.die();
+    story.app.reset();
+    story.vfs.set_databases(nullptr);
+    story.db.reset();
+    std::filesystem::remove_all(meta);
+    std::filesystem::rename(durable, meta);
+    std::filesystem::remove(meta + "/app.db/control");  // it says on which boot it was written
+
+    TestNode node(story.dir.path(), story.real.get());
+    std::shared_ptr<Database> db = node.start_primary("app.db", 2);
+    // One transaction that was lost is the same again, to replicas too. Of several the last state is.
+    CHECK(db->position().checksum == last.checksum);
+    CHECK((db->position() == last) == (lost == 1));
+    LogReplay replay;
+    REQUIRE(replay.follow(*db) == "");
+    CHECK(replay.difference(node.file("app.db")) == "");
+    CHECK(Shell(node.file("app.db"), true).run("SELECT v FROM t;") == std::to_string(5 + lost));
+  }
+}
+
+TEST_CASE("a log that could not be synced later stops the database, before somebody else begins to write") {
+  Story story;
+  story.commit();
+  REQUIRE(story.due.size() == 1);
+  story.files.plan({.at = 1, .error = ErrorCode::kIo, .kinds = kFaultSync});
+  story.sync_all();
+  CHECK(story.db->state() == DatabaseState::kStopped);
+  CHECK(story.db->info().detail != "");
+  CHECK(story.app->run("SELECT v FROM t") == "1");
+}
+
+TEST_CASE("a log that was found by the next commit not to be synced stops the database") {
+  Story story;
+  story.commit();
+  REQUIRE(story.due.size() == 1);
+  story.files.plan({.at = 1, .error = ErrorCode::kIo, .kinds = kFaultSync});
+  // Somebody who wants it synced now comes before its time.
+  CHECK_FALSE(story.db->stop().ok());
+  story.due.front()();
+  CHECK(story.db->state() == DatabaseState::kStopped);
+}
+
+TEST_CASE("where SQLite syncs the removal of its journal, or its end, the record is synced before") {
+  Story story;
+  for (const char* how : {"PRAGMA synchronous=EXTRA", "PRAGMA synchronous=FULL; PRAGMA journal_mode=TRUNCATE",
+                          "PRAGMA journal_mode=PERSIST", "PRAGMA journal_mode=DELETE; PRAGMA locking_mode=EXCLUSIVE"}) {
+    CAPTURE(how);
+    (void)story.app->run(how);
+    story.commit();
+    story.due.clear();
+    story.files.plan({.kinds = kFaultSync});
+    story.commit();
+    CHECK(story.due.empty());
+    CHECK(story.files.operations() >= 1);
+  }
+}
