@@ -162,7 +162,9 @@ int delete_ours(Binding& binding, const FileName& name, const char* path, int sy
   if (!done.ok()) return refuse(io_code(done.error(), SQLITE_IOERR_DELETE), name.text(), done.error().message());
   if (done.value()) return SQLITE_OK;
   code = real_vfs()->xDelete(real_vfs(), path, sync);
-  if (code == SQLITE_OK) door->unlinked(name.kind);
+  // A host that has died since may have done it: what was asked of it has happened.
+  if (code == SQLITE_IOERR_DELETE_NOENT && name.kind == FileKind::kJournal) code = SQLITE_OK;
+  if (code == SQLITE_OK || code == SQLITE_IOERR_DIR_FSYNC) door->unlinked(name.kind);
   return code;
 }
 

@@ -502,6 +502,8 @@ class Database : public std::enable_shared_from_this<Database> {
   Status read_on_disk(const OnDisk& disk, Pgno pgno, MutableByteView page) REQUIRES(mutex_);
   Result<Checksum> rehash(const OnDisk& disk) REQUIRES(mutex_);
   bool at_rest_as_noted() REQUIRES(mutex_);
+  bool log_is_short() REQUIRES(mutex_);
+  bool at_rest_with_sums() REQUIRES(mutex_);
   Status finish_planned_file_change() REQUIRES(mutex_);
   Status recover_captured(const OnDisk& disk, bool trusted) REQUIRES(mutex_);
   Status recover_applied(const OnDisk& disk, bool trusted) REQUIRES(mutex_);

@@ -435,6 +435,7 @@ Status Database::drop() {
   tail_->set_index_in_use(false);
   file_.reset();
   written_.clear();
+  journal_active_ = false;
   return {};
 }
 

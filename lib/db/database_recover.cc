@@ -112,7 +112,7 @@ Status Database::recover_files() {
                                            " pages: put the file back, or remove " + paths_.meta() +
                                            " to forget it, and start the node again");
   }
-  const bool trusted = (same_boot || at_rest_as_noted()) && sums_->found_pages() >= current.size_pages;
+  const bool trusted = (same_boot || at_rest_with_sums()) && sums_->found_pages() >= current.size_pages;
   if (current.size_pages != 0 && control_->state().applied_last) {
     // A file that is not as a clean stop left it was written by somebody else, who may have checkpointed and removed
     // his WAL, so that the WAL's end tells nothing.
@@ -253,6 +253,23 @@ bool Database::at_rest_as_noted() {
   return counter == state.change_counter || (!counter && state.change_counter == 0);
 }
 
+// Whether a power cut has taken the end of the log, but not what control says of it.
+bool Database::log_is_short() {
+  const ControlState& state = control_->state();
+  const std::optional<LogEntryInfo> last = log_->last();
+  return state.boot != boot_hash_ && !state.applied_last && last && last->position.before(state.current.position);
+}
+
+// After another boot: the file is as control noted it, and so are the page sums, which a power cut may have left
+// behind.
+bool Database::at_rest_with_sums() {
+  const ControlPoint& current = control_->state().current;
+  if (log_is_short() || !at_rest_as_noted()) return false;
+  if (sums_->combined(current.size_pages) != current.position.checksum) return false;
+  sums_->shrink(current.size_pages);
+  return true;
+}
+
 // Hashes every page into the page sums; the answer is the checksum of the whole.
 Result<Checksum> Database::rehash(const OnDisk& disk) {
   env_.log.info("hashing the whole database").kv("database", name()).kv("pages", disk.size_pages);
@@ -357,7 +374,7 @@ Status Database::recover_by_content(const OnDisk& disk) {
     advance(ControlPoint{last->position, disk.size_pages, disk.end});
     return {};
   }
-  if (state.current.position.checksum == sum) {
+  if (state.current.position.checksum == sum && !log_is_short()) {
     advance(ControlPoint{state.current.position, disk.size_pages, disk.end});
     return {};
   }

@@ -27,6 +27,12 @@ Status PageSums::map(Pgno capacity) {
   return {};
 }
 
+Checksum PageSums::combined(Pgno size_pages) const {
+  Checksum all;
+  for (Pgno p = 1; p <= std::min(size_pages, capacity_); ++p) all ^= get(p);
+  return all;
+}
+
 Status PageSums::reserve(Pgno size_pages) {
   if (size_pages <= capacity_) return {};
   uint64_t want = std::bit_ceil(static_cast<uint64_t>(size_pages));

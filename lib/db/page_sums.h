@@ -23,6 +23,8 @@ class PageSums {
   Pgno highest() const { return highest_; }
   // How many pages the file had room for when it was opened: with fewer than the database has, it was lost.
   Pgno found_pages() const { return found_pages_; }
+  // Of a database that has these pages and no others.
+  Checksum combined(Pgno size_pages) const;
   // Makes room for pages 1 … size_pages. set() needs it. kNoSpace: as it was. So it comes before whatever cannot be
   // taken back.
   Status reserve(Pgno size_pages);

@@ -10,9 +10,9 @@
 //
 // The messages, in ByteWriter's terms. Request: u8 operation, u8 bits (1: files were synced since the last request),
 // string name, varint number, le64 epoch, le64 TXID, le64 checksum, string data. Reply: u8 0, then what the operation
-// answers; or u8 1 + ErrorCode, string message. Hello: string "litefs-guest 1", u8 kind; its reply: string address.
-// Both ends are of one version: the hello's text changes with every change of any of this. Neither end trusts the other's
-// lengths. Thread rule: plain values.
+// answers; or u8 1 + ErrorCode, string message. Hello: string "litefs-guest 2", u8 kind; its reply: string address.
+// Both ends are of one version: the hello's text changes with every change of any of this. Neither end trusts the
+// other's lengths. Thread rule: plain values.
 #pragma once
 
 #include <string>
@@ -24,7 +24,7 @@
 namespace litefs {
 
 inline constexpr const char* kGuestSocketName = "guests.sock";
-inline constexpr const char* kGuestHello = "litefs-guest 1";
+inline constexpr const char* kGuestHello = "litefs-guest 2";
 inline constexpr size_t kGuestRequestBytesMax = 1u << 20;
 inline constexpr size_t kGuestReplyBytesMax = 64u << 20;
 
@@ -37,26 +37,26 @@ enum class GuestEvent : uint8_t {
 
 enum class GuestOperation : uint8_t {
   // What the guest's API asks for.
-  kState = 1,         // u8 role, string primary host, varint count, then name and detail of each stopped database
-  kStatus,            // a NodeStatus
-  kPosition,          // of `name`, number 1: after a drain. le64 epoch, le64 TXID, le64 checksum
-  kPositions,         // of all: varint count, then name and position of each
-  kWaitPosition,      // of `name`; number: milliseconds
-  kFollowPositions,   // number 1: send GuestEvent::kPosition; 0: send it no more
+  kState = 1,        // u8 role, string primary host, varint count, then name and detail of each stopped database
+  kStatus,           // a NodeStatus
+  kPosition,         // of `name`, number 1: after a drain. le64 epoch, le64 TXID, le64 checksum
+  kPositions,        // of all: varint count, then name and position of each
+  kWaitPosition,     // of `name`; number: milliseconds
+  kFollowPositions,  // number 1: send GuestEvent::kPosition; 0: send it no more
   // What its connections do to a database's files: DatabaseDoor's methods. `name`: the file.
-  kOpen,              // number 1: make it
+  kOpen,  // number 1: make it
   kWalOpened,
   kIndexMapped,
   kIndexUnmapped,
   kBeforeIndexUnlink,
-  kJournalWrite,      // number: offset; data. Answers, as those that the host does, u8 1 where it has done it
-  kJournalTruncate,   // the host does it
-  kDatabaseWrite,     // a checkpoint is about to write
-  kDatabaseResize,    // number: bytes
+  kJournalWrite,     // number: offset; data. Answers, as those that the host does, u8 1 where it has done it
+  kJournalTruncate,  // the host does it
+  kDatabaseWrite,    // a checkpoint is about to write
+  kDatabaseResize,   // number: bytes
   kDatabaseSync,
   kWalResize,
-  kWalSync,           // the host does it
-  kUnlink,            // number 1: and sync the directory. The host does it
+  kWalSync,  // the host does it
+  kUnlink,   // number 1: and sync the directory. The host does it
 };
 inline constexpr uint8_t kGuestOperationLast = static_cast<uint8_t>(GuestOperation::kUnlink);
 

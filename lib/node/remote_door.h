@@ -31,7 +31,10 @@ class RemoteDoor final : public DatabaseDoor {
   Status index_mapped() override;
   Status index_unmapped() override;
   Status before_index_unlink() override;
-  void checkpoint_begins() override { checkpoint_asks_ = true; }
+  void checkpoint_begins() override {
+    checkpoint_asks_ = true;
+    journal_active_ = false;  // also where its end was refused, and another process has played it back
+  }
   Result<bool> before_write(FileKind kind, uint64_t offset_bytes, ByteView data) override;
   Result<bool> before_resize(FileKind kind, uint64_t size_bytes) override;
   Result<bool> before_unlink(const FileName& file, bool sync) override;

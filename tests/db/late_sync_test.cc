@@ -2,6 +2,7 @@
 #include <filesystem>
 
 #include "db/capture_vfs.h"
+#include "db/control.h"
 #include "db/log_replay.h"
 #include "faulty_file_system.h"
 #include "node_fixture.h"
@@ -15,8 +16,8 @@ namespace {
 // A connection of this process. The answer of run() is the last value, or the error.
 class Connection {
  public:
-  explicit Connection(const std::string& path) {
-    REQUIRE(sqlite3_open_v2(path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, "capture") == SQLITE_OK);
+  explicit Connection(const std::string& path, const char* vfs = "capture") {
+    REQUIRE(sqlite3_open_v2(path.c_str(), &db_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs) == SQLITE_OK);
   }
   ~Connection() { sqlite3_close(db_); }
   Connection(const Connection&) = delete;
@@ -69,34 +70,79 @@ struct Story {
 
 }  // namespace
 
-TEST_CASE("what a power cut takes of the log's end is taken from the database file again") {
-  for (const int lost : {1, 2, 7}) {
-    CAPTURE(lost);
-    Story story;
-    for (int i = 0; i < 5; ++i) story.commit();
-    const std::string meta = story.dir.path() + "/meta", durable = story.dir.path() + "/durable";
-    story.sync_all();
-    std::filesystem::copy(meta, durable, std::filesystem::copy_options::recursive);
-    Position last;
-    for (int i = 0; i < lost; ++i) last = story.commit();
-    CHECK(story.due.size() == 1);
-    story.vfs.die();
-    story.app.reset();
-    story.vfs.set_databases(nullptr);
-    story.db.reset();
-    std::filesystem::remove_all(meta);
-    std::filesystem::rename(durable, meta);
-    std::filesystem::remove(meta + "/app.db/control");  // it says on which boot it was written
+namespace {
 
-    TestNode node(story.dir.path(), story.real.get());
-    std::shared_ptr<Database> db = node.start_primary("app.db", 2);
-    // One transaction that was lost is the same again, to replicas too. Of several the last state is.
-    CHECK(db->position().checksum == last.checksum);
-    CHECK((db->position() == last) == (lost == 1));
-    LogReplay replay;
-    REQUIRE(replay.follow(*db) == "");
-    CHECK(replay.difference(node.file("app.db")) == "");
-    CHECK(Shell(node.file("app.db"), true).run("SELECT v FROM t;") == std::to_string(5 + lost));
+// What of the node's own files the device had when the power failed: as at the last sync, or as at the end.
+struct Cut {
+  bool log = false;  // true: as at the end
+  bool sums = false;
+  bool control = false;
+};
+
+void put_on_another_boot(const std::string& control_path) {
+  auto files = posix_file_system();
+  std::unique_ptr<Control> control = std::move(Control::open(*files, control_path)).value();
+  ControlState state = control->state();
+  state.boot = state.boot ^ 1;
+  control->store(state);
+}
+
+void power_fails(Story& story, const std::string& synced, const Cut& cut) {
+  story.vfs.die();
+  story.app.reset();
+  story.vfs.set_databases(nullptr);
+  story.db.reset();
+  const std::string now = story.dir.path() + "/meta/app.db";
+  auto take = [&](const std::string& name) {
+    std::filesystem::remove_all(now + name);
+    std::filesystem::copy(synced + "/app.db" + name, now + name, std::filesystem::copy_options::recursive);
+  };
+  if (!cut.log) take("/log");
+  if (!cut.sums) take("/sums");
+  if (!cut.control) take("/control");
+  put_on_another_boot(now + "/control");
+}
+
+}  // namespace
+
+TEST_CASE("what a power cut takes of the node's own files is taken from the database file again") {
+  for (const int lost : {1, 2, 7}) {
+    for (const Cut cut : {Cut{}, Cut{.sums = true}, Cut{.control = true}, Cut{.sums = true, .control = true},
+                          Cut{.log = true}, Cut{.log = true, .sums = true}, Cut{.log = true, .control = true}}) {
+      CAPTURE(lost);
+      CAPTURE(cut.log);
+      CAPTURE(cut.sums);
+      CAPTURE(cut.control);
+      Story story;
+      for (int i = 0; i < 5; ++i) story.commit();
+      const std::string synced = story.dir.path() + "/synced";
+      story.sync_all();
+      std::filesystem::copy(story.dir.path() + "/meta", synced, std::filesystem::copy_options::recursive);
+      Position last;
+      for (int i = 0; i < lost; ++i) last = story.commit();
+      CHECK(story.due.size() == 1);
+      power_fails(story, synced, cut);
+
+      TestNode node(story.dir.path(), story.real.get());
+      std::shared_ptr<Database> db = node.start_primary("app.db", 2);
+      CHECK_FALSE(std::filesystem::exists(story.dir.path() + "/meta/app.db/lost"));
+      // One transaction that was lost is the same again, to replicas too. Of several the last state is.
+      CHECK(db->position().checksum == last.checksum);
+      CHECK((db->position() == last) == (lost == 1 || cut.log));
+      LogReplay replay;
+      REQUIRE(replay.follow(*db) == "");
+      CHECK(replay.difference(node.file("app.db")) == "");
+      CHECK(Shell(node.file("app.db"), true).run("SELECT v FROM t;") == std::to_string(5 + lost));
+      // And it goes on from there.
+      CaptureVfs vfs("later");
+      vfs.set_unseen(true);
+      db->set_writes_unseen(true);
+      vfs.set_databases([&](const std::string& name) { return name == "app.db" ? db : nullptr; });
+      CHECK(Connection(node.file("app.db"), "later").run("UPDATE t SET v=v+1") == "");
+      CHECK(db->position().txid.value == node.batches().back().after.txid.value);
+      REQUIRE(replay.follow(*db) == "");
+      CHECK(replay.difference(node.file("app.db")) == "");
+    }
   }
 }
 
