@@ -1,4 +1,6 @@
 // The VFS of one node in this process: names, refusals, and that what is captured is what SQLite committed.
+#include <unistd.h>
+
 #include "litefs/litefs.hpp"
 #include "node/c_api.h"
 #include "random_application.h"
@@ -224,6 +226,22 @@ TEST_CASE("a commit wakes the capture, which nobody has to ask for") {
       REQUIRE(node.node().store().find(name)->position().txid.value == wanted);
     }
   }
+}
+
+// As a guest finds it whose host has died after it had removed the journal, and who is the host himself now.
+TEST_CASE("a commit whose journal has been removed already is one") {
+  Fixture f;
+  Sql db = f.open("db");
+  db.exec("CREATE TABLE t(v)");
+  const uint64_t before = f.node.position("db").txid;
+  db.exec("BEGIN; INSERT INTO t VALUES(1)");
+  REQUIRE(unlink((f.data + "/db/db-journal").c_str()) == 0);
+  CHECK(error_of(db, "COMMIT") == "");
+  CHECK(f.node.position("db").txid == before + 1);
+  f.check_captured("db");
+  db.exec("INSERT INTO t VALUES(2)");
+  CHECK(f.node.position("db").txid == before + 2);
+  f.check_captured("db");
 }
 
 TEST_CASE("several databases in one transaction are captured together") {
