@@ -140,6 +140,8 @@ class Writer {
         if (!error.busy()) throw;
         if (db_ && db_->in_transaction()) db_->exec("ROLLBACK");
         steps_left_ = 0;
+        // It keeps its SHARED lock, for which the one that kept it from writing may wait.
+        if (exclusive_) close_connection();
       }
     }
     return report_;
@@ -170,8 +172,7 @@ class Writer {
     steps_left_ = 1 + below(25);
     exclusive_ = false;
     db_ = std::make_unique<Sql>(path_, SQLITE_OPEN_READWRITE);
-    // Two that wait for each other to leave would wait for long.
-    if (comes_and_goes()) sqlite3_busy_timeout(db_->handle(), 100);
+    set_busy_timeout();
     // First of all, so that the wal-index is not shared.
     if (comes_and_goes() && below(2)) set_exclusive(true);
     static constexpr const char* kSynchronous[] = {"NORMAL", "FULL", "OFF"};
@@ -224,8 +225,12 @@ class Writer {
     exclusive_ = exclusive;
     housekeeping(std::string("PRAGMA locking_mode=") + (exclusive ? "EXCLUSIVE" : "NORMAL"));
     if (exclusive && (rolls_back() || switches_modes())) look_once();
+    set_busy_timeout();
     return 0;
   }
+
+  // Two that wait for each other to leave would wait for long.
+  void set_busy_timeout() { sqlite3_busy_timeout(db_->handle(), comes_and_goes() || exclusive_ ? 100 : 10000); }
 
   // SQLite 3.40 lets a connection in EXCLUSIVE write without the RESERVED lock when it took
   // another's journal for a hot one, could not play it back for a SHARED lock, and tries again: two
@@ -238,7 +243,6 @@ class Writer {
       close_connection();
       throw;
     }
-    sqlite3_busy_timeout(db_->handle(), comes_and_goes() ? 100 : 10000);
   }
 
   int64_t set_secure_delete() {

@@ -128,7 +128,7 @@ TEST_CASE("a guest takes the node over when its host ends, with its connections 
   }
 }
 
-// Several processes, which write and read as long as they are told to.
+// Several processes, which write and read until they are told to end.
 class Workers {
  public:
   Workers(LinkedPair& pair, TempDir& dir, std::string profile, uint64_t seed)
@@ -136,15 +136,15 @@ class Workers {
     for (int i = 0; i < kCount; ++i) nodes_.push_back(pair.guest("primary", std::to_string(i)));
   }
 
-  void start(const std::string& seconds) {
-    for (int i = 0; i < kCount; ++i) start_one(i, seconds);
+  void start() {
+    for (int i = 0; i < kCount; ++i) start_one(i);
   }
-  void join() {
+  void end() {
     for (auto& node : nodes_) {
-      App::Answer joined = node->try_command("join");
-      INFO(joined.message);
-      CHECK(joined.error == 0);
-      for (const std::string& report : joined.rows) MESSAGE(report);
+      App::Answer ended = node->try_command("end");
+      INFO(ended.message);
+      CHECK(ended.error == 0);
+      for (const std::string& report : ended.rows) MESSAGE(report);
     }
   }
   // One or two, the host among them at times, come back and go on.
@@ -163,11 +163,8 @@ class Workers {
   void stop() {
     for (auto& node : nodes_) node->stop();
   }
-  int64_t told() const {
-    int64_t told = 0;
-    for (const std::string& file : files_) told = std::max(told, last_committed(file));
-    return told;
-  }
+  int64_t told() const { return last_committed(files_); }
+  void wait_for_commit() const { test::wait_for_commit(files_); }
   uint64_t random() { return random_(); }
 
  private:
@@ -175,15 +172,15 @@ class Workers {
 
   void restart(int i) {
     nodes_[static_cast<size_t>(i)] = pair_.guest("primary", std::to_string(i));
-    start_one(i, "0");
+    start_one(i);
   }
-  void start_one(int i, const std::string& seconds) {
+  void start_one(int i) {
     LinkedNode& node = *nodes_[static_cast<size_t>(i)];
     files_.push_back(dir_.file("committed" + std::to_string(files_.size())));
     node.command("start write db " + std::to_string(files_.size()) + " " + std::to_string(random_() % 9999) + " " +
-                 seconds + " " + profile_ + " " + files_.back());
-    if (i % 2 == 0) node.command("start visit db 3 " + seconds);
-    if (i % 2 == 1 && profile_ != "exclusive") node.command("start read db 4 " + seconds);
+                 "0 " + profile_ + " " + files_.back());
+    if (i % 2 == 0) node.command("start visit db 3 0");
+    if (i % 2 == 1 && profile_ != "exclusive") node.command("start read db 4 0");
   }
 
   LinkedPair& pair_;
@@ -212,13 +209,14 @@ TEST_CASE("writers and readers in five processes on one data directory see commi
       pair.primary().command("join");
       pair.replica().wait("db", pair.primary().position("db"));
       Workers workers(pair, dir, profile, seed);
-      workers.start(workload_seconds());
-      pair.replica().command("start visit db 5 " + workload_seconds());
-      workers.join();
-      CHECK(workers.told() > 0);
-      App::Answer joined = pair.replica().try_command("join");
-      INFO(joined.message);
-      CHECK(joined.error == 0);
+      workers.start();
+      pair.replica().command("start visit db 5 0");
+      usleep(static_cast<useconds_t>(std::stod(workload_seconds()) * 1e6));
+      workers.wait_for_commit();
+      workers.end();
+      App::Answer ended = pair.replica().try_command("end");
+      INFO(ended.message);
+      CHECK(ended.error == 0);
       pair.check_same("db");
       workers.stop();
       pair.stop();
@@ -243,16 +241,16 @@ TEST_CASE("processes on one data directory that are killed while they write lose
       Workers workers(pair, dir, profile, seed);
       // From here on only the workers have the directory, and one of them runs the node.
       pair.primary().kill9();
-      workers.start("0");
+      workers.start();
       pair.replica().command("start visit db 1 0");
       for (int i = 0; i < kills; ++i) {
         CAPTURE(i);
         usleep(static_cast<useconds_t>(50'000 + workers.random() % 400'000));
         workers.kill_some();
       }
+      workers.wait_for_commit();
       workers.kill_all();
       pair.restart_primary();
-      CHECK(workers.told() > 0);
       CHECK(std::stoll(pair.primary().value("c", "db", "SELECT ifnull(max(n), 0) FROM entry")) >= workers.told());
       pair.primary().command("close c");
       pair.check_same("db");

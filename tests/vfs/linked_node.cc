@@ -1,5 +1,8 @@
 #include "vfs/linked_node.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -86,7 +89,8 @@ void LinkedNode::stop() {
   process_->close_input();
   ExitStatus status = process_->join(kStop);
   if (!status.ok()) {
-    throw std::runtime_error("an application ended with " + status.text() + ": " + read_text_file(directory_ + "/log" + tag_));
+    throw std::runtime_error("an application ended with " + status.text() + ": " +
+                             read_text_file(directory_ + "/log" + tag_));
   }
 }
 
@@ -145,12 +149,22 @@ std::string workload_seconds() {
   return given ? given : "3";
 }
 
-int64_t last_committed(const std::string& path) {
-  const std::string bytes = read_text_file(path);
+int64_t last_committed(const std::vector<std::string>& paths) {
   int64_t last = 0;
-  const size_t whole = bytes.size() / sizeof last;
-  if (whole > 0) std::memcpy(&last, bytes.data() + (whole - 1) * sizeof last, sizeof last);
+  for (const std::string& path : paths) {
+    const std::string bytes = read_text_file(path);
+    const size_t whole = bytes.size() / sizeof last;
+    int64_t number = 0;
+    if (whole > 0) std::memcpy(&number, bytes.data() + (whole - 1) * sizeof number, sizeof number);
+    last = std::max(last, number);
+  }
   return last;
+}
+
+void wait_for_commit(const std::vector<std::string>& paths) {
+  for (Deadline deadline(Millis(60'000)); last_committed(paths) == 0; usleep(1000)) {
+    if (deadline.passed()) throw std::runtime_error("no writer has committed anything for a minute");
+  }
 }
 
 }  // namespace litefs::test

@@ -12,8 +12,8 @@ namespace litefs::test {
 
 class LinkedNode {
  public:
-  // By the configuration file in `directory`, where its log goes too. Returns when the node runs. `tag`: one for each of
-  // several processes on one directory.
+  // By the configuration file in `directory`, where its log goes too. Returns when the node runs. `tag`: one for each
+  // of several processes on one directory.
   explicit LinkedNode(const std::string& directory, const std::string& tag = "");
 
   // "HOST:PORT"
@@ -71,7 +71,9 @@ class LinkedPair {
 
 // LITEFS_TEST_SECONDS: how long a workload lasts; 3.
 std::string workload_seconds();
-// The last number that a writer was told was committed; 0: none.
-int64_t last_committed(const std::string& path);
+// The last number that any of the writers with these files was told was committed; 0: none.
+int64_t last_committed(const std::vector<std::string>& paths);
+// Until there is one, which takes a slow machine long; throws after a minute.
+void wait_for_commit(const std::vector<std::string>& paths);
 
 }  // namespace litefs::test

@@ -152,6 +152,7 @@ class MixedKillTest {
   // Somebody is killed while they work, and comes back.
   void kill_one() {
     start_load();
+    wait_for_commit(files_);
     usleep(static_cast<useconds_t>(100'000 + random_() % 400'000));
     const size_t victim = random_() % 3;
     kill9(victim);
@@ -163,11 +164,7 @@ class MixedKillTest {
     check_same();
     CHECK(max_committed() >= told());
   }
-  int64_t told() const {
-    int64_t told = 0;
-    for (const std::string& file : files_) told = std::max(told, last_committed(file));
-    return told;
-  }
+  int64_t told() const { return last_committed(files_); }
   void stop() {
     for (auto& application : applications_) {
       if (application) application->stop();
@@ -274,7 +271,6 @@ TEST_CASE("nodes of both kinds are killed under load, and nothing that was commi
         CAPTURE(i);
         test.kill_one();
       }
-      CHECK(test.told() > 0);
       test.stop();
     }
   }

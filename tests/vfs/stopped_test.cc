@@ -72,7 +72,7 @@ TEST_CASE("a commit that waits for a stopped process goes on when that one is ki
   INFO(ended.message);
   CHECK(ended.error == 0);
   CHECK(std::stoll(guest->value("c", "db", "SELECT ifnull(max(n), 0) FROM entry")) ==
-        last_committed(dir.file("committed")));
+        last_committed({dir.file("committed")}));
   pair.replica().wait("db", guest->position("db"));
   CHECK(pair.replica().content("db") == guest->content("db"));
   guest->stop();

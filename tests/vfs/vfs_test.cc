@@ -87,7 +87,8 @@ TEST_CASE("a name is a database's below DATA/db, and nothing else opens") {
     CAPTURE(name);
     sqlite3* db = nullptr;
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_URI | SQLITE_OPEN_NOFOLLOW;
-    CHECK((sqlite3_open_v2(("file:" + name + "?vfs=litefs").c_str(), &db, flags, nullptr) == SQLITE_OK) == (name == "a.db"));
+    CHECK((sqlite3_open_v2(("file:" + name + "?vfs=litefs").c_str(), &db, flags, nullptr) == SQLITE_OK) ==
+          (name == "a.db"));
     sqlite3_close(db);
   }
   CHECK(open_code("file:a.db?vfs=litefs&nolock=1") == SQLITE_CANTOPEN);
