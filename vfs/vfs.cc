@@ -151,17 +151,18 @@ int open_file(sqlite3_vfs*, const char* path, sqlite3_file* f, int flags, int* o
 // ---- names ----
 
 int delete_ours(Binding& binding, const FileName& name, const char* path, int sync) {
-  int there = 1;
-  int code = SQLITE_OK;
   // SQLite removes the journal that it has; of the others it does not always know whether they are there.
-  if (name.kind != FileKind::kJournal) code = real_vfs()->xAccess(real_vfs(), path, SQLITE_ACCESS_EXISTS, &there);
-  if (code != SQLITE_OK) return refuse(SQLITE_IOERR_DELETE, name.text(), "whether it is there cannot be told");
-  if (!there) return real_vfs()->xDelete(real_vfs(), path, sync);
+  if (name.kind != FileKind::kJournal) {
+    int there = 0;
+    const int asked = real_vfs()->xAccess(real_vfs(), path, SQLITE_ACCESS_EXISTS, &there);
+    if (asked != SQLITE_OK) return refuse(SQLITE_IOERR_DELETE, name.text(), "whether it is there cannot be told");
+    if (!there) return real_vfs()->xDelete(real_vfs(), path, sync);
+  }
   std::shared_ptr<MemberDoor> door = binding.door(name.database);
   Result<bool> done = door->before_unlink(name, sync != 0);
   if (!done.ok()) return refuse(io_code(done.error(), SQLITE_IOERR_DELETE), name.text(), done.error().message());
   if (done.value()) return SQLITE_OK;
-  code = real_vfs()->xDelete(real_vfs(), path, sync);
+  int code = real_vfs()->xDelete(real_vfs(), path, sync);
   // A host that has died since may have done it: what was asked of it has happened.
   if (code == SQLITE_IOERR_DELETE_NOENT && name.kind == FileKind::kJournal) code = SQLITE_OK;
   if (code == SQLITE_OK || code == SQLITE_IOERR_DIR_FSYNC) door->unlinked(name.kind);

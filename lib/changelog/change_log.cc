@@ -94,9 +94,7 @@ class SegmentedChangeLog final : public ChangeLog {
 
   Status sync() override {
     TRY(check_usable());
-    TRY(end_sync());
-    if (unsynced_) TRY(breaking(active_->sync()));
-    unsynced_ = false;
+    TRY(sync_active());
     if (directory_unsynced_) TRY(breaking(files_.sync_directory(state_->directory)));
     directory_unsynced_ = false;
     return {};
@@ -104,7 +102,7 @@ class SegmentedChangeLog final : public ChangeLog {
 
   Result<std::shared_ptr<LogSync>> begin_sync() override {
     TRY(check_usable());
-    if (sync_ && !sync_->begun() && !directory_unsynced_) return std::shared_ptr<LogSync>();
+    if (sync_ && !sync_->begun()) return std::shared_ptr<LogSync>();
     TRY(end_sync());
     // The name of a new segment comes seldom.
     if (directory_unsynced_) TRY(sync());
@@ -222,8 +220,18 @@ class SegmentedChangeLog final : public ChangeLog {
   // Before any other sync of the same file: the system tells of an error once.
   Status end_sync() {
     if (!sync_) return {};
-    const std::shared_ptr<LogSync> begun = std::exchange(sync_, nullptr);
-    return breaking(begun->finish());
+    const std::shared_ptr<LogSync> sync = std::exchange(sync_, nullptr);
+    const bool covers_all = !sync->begun();
+    TRY(breaking(sync->finish()));
+    if (covers_all) unsynced_ = false;
+    return {};
+  }
+
+  Status sync_active() {
+    TRY(end_sync());
+    if (unsynced_) TRY(breaking(active_->sync()));
+    unsynced_ = false;
+    return {};
   }
 
   Result<Place> next_place() {
@@ -240,12 +248,8 @@ class SegmentedChangeLog final : public ChangeLog {
         was_full = place.offset_bytes >= options_.segment_bytes;
       }
     }
-    if (was_full && unsynced_) {
-      TRY(end_sync());
-      // Before the next segment begins: only the last one can be torn.
-      TRY(breaking(active_->sync()));
-      unsynced_ = false;
-    }
+    // Before the next segment begins: only the last one can be torn.
+    if (was_full) TRY(sync_active());
     place.is_new = was_full || !place.before;
     if (place.is_new) place.offset_bytes = 0;
     return place;
@@ -412,7 +416,7 @@ class SegmentedChangeLog final : public ChangeLog {
   std::shared_ptr<File> active_;  // the last segment's; none when the log is empty
   std::optional<Large> large_;
   std::shared_ptr<LogSync> sync_;    // of active_, to be done by another thread
-  bool unsynced_ = false;            // active_, by this one
+  bool unsynced_ = false;            // active_, as far as is known here
   bool directory_unsynced_ = false;  // names of segments
   std::optional<Error> broken_;
   Bytes buffer_;  // a batch

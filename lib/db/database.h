@@ -247,11 +247,11 @@ class Database : public std::enable_shared_from_this<Database> {
   Result<bool> capture_unjournaled();
   // -wal and -shm have been unlinked (after a drain).
   void tail_unlinked();
-  // The rollback journal's transaction is about to be final: records what it changed. An error refuses the commit; a
-  // transaction that has been rolled back is never refused.
   // When the record of a transaction that SQLite synced reaches the device: before the answer, or soon after it. That
   // is for a journal whose removal SQLite does not sync: as long as a power cut may bring that back, or longer.
   enum class SyncLog { kNow, kLater };
+  // The rollback journal's transaction is about to be final: records what it changed. An error refuses the commit; a
+  // transaction that has been rolled back is never refused.
   Status capture_file(SyncLog sync = SyncLog::kNow);
   // The super-journal that the journal names, by the path that the application uses; empty: none.
   Result<std::string> super_journal();
@@ -526,7 +526,7 @@ class Database : public std::enable_shared_from_this<Database> {
   Status take_over_tail() REQUIRES(mutex_);
   Status drain_committed() REQUIRES(mutex_);
   Status take_over_journal() REQUIRES(mutex_);
-  Result<bool> journal_is_hot_now() REQUIRES(mutex_);
+  Result<bool> journal_is_hot_now();
   Result<bool> has_active_journal() REQUIRES(mutex_);
   Status capture_at_rest() REQUIRES(mutex_);
   Status take_over_writer() REQUIRES(mutex_);

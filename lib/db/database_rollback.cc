@@ -36,7 +36,7 @@ Status Database::before_journal_write(uint64_t offset_bytes, ByteView data) {
     // A zeroed header is PERSIST's way to make a transaction final.
     unlinks_journal_ = false;
     TRY(capture_file());
-  } else if (header && (journal_active_ || (writes_unseen_ && TRY(journal_is_hot(env_.files, paths_.journal()))))) {
+  } else if (header && (journal_active_ || (writes_unseen_ && TRY(journal_is_hot_now())))) {
     // Two writers at once, or one who did not roll back what he found: of the pages of the first the journal tells
     // nothing any more.
     env_.log.warning("a journal was begun over one that was not final").kv("database", name());

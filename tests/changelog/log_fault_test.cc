@@ -14,8 +14,16 @@ namespace {
 
 constexpr ChangeLogOptions kSmallSegments{1500};
 
-Result<std::unique_ptr<ChangeLog>> open_log(FileSystem& files, const std::string& directory) {
-  return ChangeLog::open(files, directory, kSmallSegments, std::nullopt, Log(null_log_sink()));
+Result<std::unique_ptr<ChangeLog>> open_log(FileSystem& files, const std::string& directory,
+                                            const ChangeLogOptions& options = kSmallSegments) {
+  return ChangeLog::open(files, directory, options, std::nullopt, Log(null_log_sink()));
+}
+
+// How many there were since this was asked, or anything else planned.
+uint64_t take_syncs(FaultyFileSystem& files) {
+  const uint64_t count = files.operations();
+  files.plan({.kinds = kFaultSync});
+  return count;
 }
 
 std::vector<MadeRecord> make_records(size_t count) {
@@ -161,11 +169,7 @@ TEST_CASE("syncs reach the disk once, a full segment's before the next one begin
   std::unique_ptr<FileSystem> real = posix_file_system();
   TempDir dir;
   FaultyFileSystem files(*real);
-  auto syncs = [&] {
-    uint64_t count = files.operations();
-    files.plan({.kinds = kFaultSync});
-    return count;
-  };
+  auto syncs = [&] { return take_syncs(files); };
   std::unique_ptr<ChangeLog> log = std::move(open_log(files, dir.file("log"))).value();
   (void)syncs();
   REQUIRE(log->sync().ok());
@@ -193,16 +197,8 @@ TEST_CASE("a sync that is done later is of all that has been written until it be
   std::unique_ptr<FileSystem> real = posix_file_system();
   TempDir dir;
   FaultyFileSystem files(*real);
-  auto syncs = [&] {
-    uint64_t count = files.operations();
-    files.plan({.kinds = kFaultSync});
-    return count;
-  };
-  auto open = [&] {
-    return std::move(
-               ChangeLog::open(files, dir.file("log"), ChangeLogOptions{6000}, std::nullopt, Log(null_log_sink())))
-        .value();
-  };
+  auto syncs = [&] { return take_syncs(files); };
+  auto open = [&] { return std::move(open_log(files, dir.file("log"), ChangeLogOptions{6000})).value(); };
   std::unique_ptr<ChangeLog> log = open();
   CHECK(log->begin_sync().value() == nullptr);
   REQUIRE(log->append({records[0].entry()}).ok());

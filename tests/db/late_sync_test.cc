@@ -68,10 +68,6 @@ struct Story {
   std::unique_ptr<Connection> app;
 };
 
-}  // namespace
-
-namespace {
-
 // What of the node's own files the device had when the power failed: as at the last sync, or as at the end.
 struct Cut {
   bool log = false;  // true: as at the end
