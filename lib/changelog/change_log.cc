@@ -120,6 +120,11 @@ class SegmentedChangeLog final : public ChangeLog {
     return oldest ? std::optional<Position>(position_before(*oldest)) : std::nullopt;
   }
 
+  Result<std::optional<LogEntryInfo>> find(TxId txid) override {
+    std::optional<FoundEntry> found = TRY(find_entry(files_, *state_, txid));
+    return found ? std::optional<LogEntryInfo>(found->entry.envelope.info) : std::nullopt;
+  }
+
   LogEnd end() const override {
     MutexLock lock(state_->mutex);
     if (state_->segments.empty()) return {};

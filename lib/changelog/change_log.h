@@ -33,8 +33,8 @@
 // that writes answers kIo until the log is opened again.
 //
 // Thread rule: one thread at a time appends, syncs, cuts, clears and trims (the caller's database
-// mutex); last(), end(), size_bytes(), oldest_before() and read_after() may be called from any
-// thread; a cursor belongs to one thread, reads while appends go on, and sees every entry that
+// mutex); last(), end(), size_bytes(), oldest_before(), find() and read_after() may be called
+// from any thread; a cursor belongs to one thread, reads while appends go on, and sees every entry that
 // append() had returned from when end() was read. trim() may run beside cursors: a cursor keeps its
 // segment's file open and goes on reading it. A cursor may outlive its log, but not the FileSystem.
 #pragma once
@@ -160,6 +160,8 @@ class ChangeLog {
   virtual std::optional<LogEntryInfo> last() const = 0;
   // The position before the oldest entry that can be read; nothing when the log is empty.
   virtual Result<std::optional<Position>> oldest_before() = 0;
+  // The entry that holds a TXID; nothing when there is none. Takes as long as read_after().
+  virtual Result<std::optional<LogEntryInfo>> find(TxId txid) = 0;
   virtual LogEnd end() const = 0;
   virtual uint64_t size_bytes() const = 0;
 

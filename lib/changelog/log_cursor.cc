@@ -138,56 +138,62 @@ class Cursor final : public LogCursor {
   std::optional<Source> source_;
 };
 
-// Entries from the end of the last segment towards its start, or from a segment's start towards its
-// end, until `position` is met or passed.
-Result<SegmentEntry> scan_back(SegmentReader& reader, uint64_t last_entry_bytes, const Position& position) {
+// The entry that holds `txid`, from the end of the last segment towards its start, or from a segment's start towards
+// its end.
+using MaybeEntry = std::optional<SegmentEntry>;
+
+Result<MaybeEntry> scan_back(SegmentReader& reader, uint64_t last_entry_bytes, TxId txid) {
   uint64_t end_bytes = reader.limit_bytes();
   uint64_t entry_bytes = last_entry_bytes;
   while (entry_bytes != 0 && entry_bytes <= end_bytes) {
     SegmentEntry entry = TRY(read_entry(reader, end_bytes - entry_bytes));
-    if (entry.envelope.info.position == position) return entry;
-    if (entry.envelope.info.position.txid <= position.txid) break;
+    if (entry.envelope.info.txid_first <= txid) return MaybeEntry(entry);
     end_bytes = entry.offset_bytes;
     entry_bytes = entry.envelope.entry_before_bytes;
   }
-  return no_such_position(position);
+  return MaybeEntry();
 }
 
-Result<SegmentEntry> scan_forward(SegmentReader& reader, const Position& position) {
+Result<MaybeEntry> scan_forward(SegmentReader& reader, TxId txid) {
   for (uint64_t offset_bytes = 0; offset_bytes < reader.limit_bytes();) {
     SegmentEntry entry = TRY(read_entry(reader, offset_bytes));
-    if (entry.envelope.info.position == position) return entry;
-    if (entry.envelope.info.position.txid >= position.txid) break;
+    if (entry.envelope.info.position.txid >= txid) return MaybeEntry(entry);
     offset_bytes = entry.end_bytes();
   }
-  return no_such_position(position);
+  return MaybeEntry();
 }
 
 }  // namespace
 
-Result<FoundEntry> find_entry(FileSystem& files, const LogState& state, const Position& position) {
+Result<std::optional<FoundEntry>> find_entry(FileSystem& files, const LogState& state, TxId txid) {
   Segment segment;
   uint64_t last_entry_bytes = 0;  // 0: scan forward
   {
     MutexLock lock(state.mutex);
-    std::optional<size_t> index = state.find(position.txid);
-    if (!index) return no_such_position(position);
+    std::optional<size_t> index = state.find(txid);
+    if (!index) return std::optional<FoundEntry>();
     segment = state.segments[*index];
     if (*index + 1 == state.segments.size() && state.last) {
       uint64_t newest = state.last->position.txid.value;
-      if (position.txid.value > newest) return no_such_position(position);
-      if (newest - position.txid.value <= position.txid.value - segment.name.txid.value) {
-        last_entry_bytes = state.last_entry_bytes();
-      }
+      if (txid.value > newest) return std::optional<FoundEntry>();
+      if (newest - txid.value <= txid.value - segment.name.txid.value) last_entry_bytes = state.last_entry_bytes();
     }
   }
   FoundEntry found;
   found.segment = segment.name;
   found.file = TRY(files.open(state.path(segment.name), OpenMode::kReadOnly));
   SegmentReader reader(*found.file, segment.size_bytes);
-  found.entry =
-      last_entry_bytes != 0 ? TRY(scan_back(reader, last_entry_bytes, position)) : TRY(scan_forward(reader, position));
-  return found;
+  MaybeEntry entry =
+      last_entry_bytes != 0 ? TRY(scan_back(reader, last_entry_bytes, txid)) : TRY(scan_forward(reader, txid));
+  if (!entry) return std::optional<FoundEntry>();
+  found.entry = *entry;
+  return std::optional<FoundEntry>(std::move(found));
+}
+
+Result<FoundEntry> find_entry(FileSystem& files, const LogState& state, const Position& position) {
+  std::optional<FoundEntry> found = TRY(find_entry(files, state, position.txid));
+  if (!found || found->entry.envelope.info.position != position) return no_such_position(position);
+  return std::move(*found);
 }
 
 Result<std::optional<LogEntryInfo>> find_oldest(FileSystem& files, const LogState& state) {

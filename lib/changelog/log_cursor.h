@@ -17,6 +17,9 @@ struct FoundEntry {
   SegmentEntry entry;
 };
 
+// The entry that holds a TXID; nothing when there is none.
+Result<std::optional<FoundEntry>> find_entry(FileSystem& files, const LogState& state, TxId txid);
+
 // The entry whose position, after it, is exactly `position`: kNotFound when there is none.
 Result<FoundEntry> find_entry(FileSystem& files, const LogState& state, const Position& position);
 

@@ -301,6 +301,13 @@ Result<bool> Database::was_at(const Position& position) {
   return past_.has(position);
 }
 
+Result<bool> Database::stood_elsewhere(const Position& position) {
+  MutexLock lock(mutex_);
+  TRY(usable());
+  const std::optional<LogEntryInfo> entry = TRY(log_->find(position.txid));
+  return entry && entry->position.txid == position.txid && entry->position.checksum != position.checksum;
+}
+
 // What comes next does not continue this history.
 Status Database::clear_log() {
   TRY(past_.clear());

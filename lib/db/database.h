@@ -317,6 +317,9 @@ class Database : public std::enable_shared_from_this<Database> {
   Result<std::optional<Position>> oldest_in_log();
   // Whether it is known that this database once stood there, though its log does not reach back any more.
   Result<bool> was_at(const Position& position);
+  // Whether the log tells that this database, with this TXID, stood elsewhere. Epochs are not compared. Takes the
+  // reading of a segment's envelopes.
+  Result<bool> stood_elsewhere(const Position& position);
   DatabaseId id();
   // For a copy of its pages (db/page_copier.h). settle(): decides which images are the captured
   // ones; the others are read anew, one after the other, up to the first that does not agree all

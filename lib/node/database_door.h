@@ -1,7 +1,7 @@
 // What SQLite's calls on the files of one database mean to it: FUSE.md's table (section 2), for who sees every call.
 //
-// The VFS puts each call to such a door before the call takes effect, unless a method's name says otherwise. On a replica
-// the files are SQLite's own business, but for writers, who are refused. Where the node runs in another process
+// The VFS puts each call to such a door before the call takes effect, unless a method's name says otherwise. On a
+// replica the files are SQLite's own business, but for writers, who are refused. Where the node runs in another process
 // (remote_door.h), that process makes a transaction's end final itself: so it does not stay behind, captured and not
 // final, when the process that asked dies; such a method answers that the call has been done.
 //
@@ -19,11 +19,14 @@ class DatabaseDoor {
  public:
   virtual ~DatabaseDoor() = default;
 
-  // A writer asks for its lock. kReadOnly: "this node is a replica; the primary is HOST"; kIo: the database is stopped, and what is committed would not be captured.
+  // A writer asks for its lock. kReadOnly: "this node is a replica; the primary is HOST"; kIo: the database is stopped,
+  // and what is committed would not be captured.
   virtual Status may_write() = 0;
 
   // An application opens the database. `create`: it does not exist, and is to be made.
   virtual Status open(bool create) = 0;
+  // It has it open since before this host was there, and may hold any lock on it: on a replica nothing is waited for.
+  virtual Status opened_before() = 0;
 
   // -wal has been opened.
   virtual Status wal_opened() = 0;

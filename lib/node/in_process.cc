@@ -13,6 +13,14 @@ Error no_database(const std::string& name) {
   return Error(ErrorCode::kNotFound, "this node has no database '" + name + "'");
 }
 
+// Whether a database that is at `now`, not before `wanted`, got there another way: it has content that who asks has not
+// seen, and lacks what he has.
+Result<bool> went_elsewhere(Database& database, const Position& now, const Position& wanted) {
+  if (now.txid < wanted.txid) return true;
+  if (wanted.checksum.value == 0) return false;
+  return now.txid == wanted.txid ? now.checksum != wanted.checksum : TRY(database.stood_elsewhere(wanted));
+}
+
 }  // namespace
 
 Result<std::unique_ptr<InProcessNode>> InProcessNode::open(const Options& options, const Log& log, Listener& listener,
@@ -137,10 +145,9 @@ Status InProcessNode::wait_position(const std::string& name, const Position& wan
     Position target = wanted;
     if (target.epoch.value == 0) target.epoch = now.epoch;
     if (database && !now.before(target)) {
-      const bool same = now.epoch == target.epoch && now.txid == target.txid;
-      if (!same || wanted.checksum.value == 0 || now.checksum == wanted.checksum) return {};
-      return Error(ErrorCode::kDiverged,
-                   "'" + name + "' is at " + position_text(now) + ", not at " + position_text(wanted));
+      if (!TRY(went_elsewhere(*database, now, target))) return {};
+      return Error(ErrorCode::kDiverged, "'" + name + "' is at " + position_text(now) + " and has not been at " +
+                                             position_text(wanted) + ": its history is another one");
     }
     if (!wait_change(seen, until)) {
       return Error(ErrorCode::kTimedOut,

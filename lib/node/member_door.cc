@@ -1,38 +1,66 @@
 #include "node/member_door.h"
 
+#include <algorithm>
+
 namespace litefs {
 
+std::shared_ptr<DatabaseDoor> MemberDoor::door_of(const Member::Seat& seat) {
+  MutexLock lock(mutex_);
+  if (door_ && seat_ == seat.number) return door_;
+  std::shared_ptr<DatabaseDoor> door = member_.make_door(seat, name_);
+  // Else its host has ended meanwhile, as who asks it will learn.
+  if (seat.number > seat_) {
+    door_ = door;
+    seat_ = seat.number;
+  }
+  return door;
+}
+
 std::shared_ptr<DatabaseDoor> MemberDoor::now() {
-  const uint64_t seat = member_.seat_number();
+  const uint64_t number = member_.seat_number();
   {
     MutexLock lock(mutex_);
-    if (seat == 0 || seat == seat_) return door_;
+    if (number == 0 || number == told_) return door_;
   }
-  Result<Current> door = current(std::chrono::steady_clock::now());
-  if (door.ok()) return door.value().door;
+  const Member::Seat seat = member_.seat();
+  if (seat.link) return door_of(seat);
+  if (Result<Current> door = current(std::chrono::steady_clock::now()); door.ok()) return door.value().door;
   MutexLock lock(mutex_);
   return door_;
 }
 
 Result<MemberDoor::Current> MemberDoor::current(std::chrono::steady_clock::time_point until) {
   Member::Seat seat = TRY(member_.wait_seat(until));
-  MutexLock lock(mutex_);
-  if (door_ && seat_ == seat.number) return Current{door_, std::move(seat)};
-  std::shared_ptr<DatabaseDoor> door = member_.make_door(seat, name_);
+  const auto is_told = [&] {
+    MutexLock lock(mutex_);
+    return told_ == seat.number;
+  };
+  std::shared_ptr<DatabaseDoor> door = door_of(seat);
+  if (is_told()) return Current{std::move(door), std::move(seat)};
+  MutexLock telling(telling_);
+  if (is_told()) return Current{std::move(door), std::move(seat)};
   if (Status told = repeat(*door); !told.ok()) {
     if (told.error().code() == ErrorCode::kCancelled) member_.leave_seat(seat.number);
     return told.error();
   }
-  door_ = door;
-  seat_ = seat.number;
+  MutexLock lock(mutex_);
+  told_ = std::max(told_, seat.number);
   return Current{std::move(door), std::move(seat)};
 }
 
 // What a host was told of that has ended.
 Status MemberDoor::repeat(DatabaseDoor& door) {
-  if (opened_) TRY(door.open(false));
-  if (wal_opened_) TRY(door.wal_opened());
-  for (int i = 0; i < index_users_; ++i) TRY(door.index_mapped());
+  bool opened, wal_opened;
+  int index_users;
+  {
+    MutexLock lock(mutex_);
+    opened = opened_;
+    wal_opened = wal_opened_;
+    index_users = index_users_;
+  }
+  if (opened) TRY(door.opened_before());
+  if (wal_opened) TRY(door.wal_opened());
+  for (int i = 0; i < index_users; ++i) TRY(door.index_mapped());
   return {};
 }
 

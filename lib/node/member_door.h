@@ -1,6 +1,9 @@
 // The door to a database for the connections of this process, whoever runs the node: DatabaseDoor, asked again of the
 // next host where one ends meanwhile. One for each database that is open, shared by all its files.
-// Thread rule: any thread. Nothing is asked under mutex_ but the repetition of what a new host must know.
+// A new host is told what it must know before it is asked anything; of what another process does not need to be asked
+// it is not told either, as it finds by itself who has the database open. So nobody waits for a host that is stopped to
+// learn that he may write.
+// Thread rule: any thread. Nothing is asked under mutex_.
 #pragma once
 
 #include <memory>
@@ -18,6 +21,7 @@ class MemberDoor final : public DatabaseDoor {
 
   Status may_write() override;
   Status open(bool create) override;
+  Status opened_before() override { return open(false); }
   Status wal_opened() override;
   Status index_mapped() override;
   Status index_unmapped() override;
@@ -39,9 +43,12 @@ class MemberDoor final : public DatabaseDoor {
     std::shared_ptr<DatabaseDoor> door;
     Member::Seat seat;
   };
+  std::shared_ptr<DatabaseDoor> door_of(const Member::Seat& seat);
+  // A door that has been told.
   Result<Current> current(std::chrono::steady_clock::time_point until);
-  Status repeat(DatabaseDoor& door) REQUIRES(mutex_);
-  // The door of now; null: there is none, and what would be told is found by the next host itself.
+  Status repeat(DatabaseDoor& door) REQUIRES(telling_);
+  // The door of now, for what asks no other process; null: there is none, and what would be told is found by the next
+  // host itself.
   std::shared_ptr<DatabaseDoor> now();
   template <class Ask>
   auto ask(const Ask& ask) -> decltype(ask(std::declval<DatabaseDoor&>()));
@@ -49,9 +56,12 @@ class MemberDoor final : public DatabaseDoor {
   Member& member_;
   const std::string name_;
 
+  Mutex telling_;  // held while a host is told
+
   Mutex mutex_;
   std::shared_ptr<DatabaseDoor> door_ GUARDED_BY(mutex_);
   uint64_t seat_ GUARDED_BY(mutex_) = 0;  // whose door it is
+  uint64_t told_ GUARDED_BY(mutex_) = 0;  // the last seat that was told
   bool opened_ GUARDED_BY(mutex_) = false;
   bool wal_opened_ GUARDED_BY(mutex_) = false;
   int index_users_ GUARDED_BY(mutex_) = 0;

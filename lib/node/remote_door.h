@@ -27,6 +27,7 @@ class RemoteDoor final : public DatabaseDoor {
   Error read_only();
   Status may_write() override;
   Status open(bool create) override;
+  Status opened_before() override { return is_primary() ? open(false) : Status(); }
   Status wal_opened() override;
   Status index_mapped() override;
   Status index_unmapped() override;

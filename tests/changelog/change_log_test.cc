@@ -144,6 +144,8 @@ TEST_CASE("reading begins after any position of the log, and after no other") {
     other.txid.value += 1;  // within a record of two transactions
     CHECK(code_of(f.log->read_after(other)) == ErrorCode::kNotFound);
     if (i == 0) continue;
+    CHECK(f.log->find(position.txid).value()->position == position);
+    if (i < f.records.size()) CHECK(f.log->find(other.txid).value()->position == f.position_before(i + 1));
     other = position;
     other.epoch.value += 1;
     CHECK(code_of(f.log->read_after(other)) == ErrorCode::kNotFound);
@@ -151,6 +153,8 @@ TEST_CASE("reading begins after any position of the log, and after no other") {
   Position beyond = f.records.back().info.position;
   beyond.txid.value = ~0ull;
   CHECK(code_of(f.log->read_after(beyond)) == ErrorCode::kNotFound);
+  CHECK_FALSE(f.log->find(beyond.txid).value());
+  CHECK_FALSE(f.log->find(TxId{0}).value());
 }
 
 TEST_CASE("what does not follow is refused, and the log stays as it was") {

@@ -90,7 +90,7 @@ class PairTest(Case):
         self.assertEqual(replica.receive(), [[1]])
         self.assertEqual(replica.sql("SELECT * FROM t"), [[1]])
         other = "%016x/%016x" % (txid + 1, 1)
-        self.assertIn("not at " + other, replica.error("sql", "c", "SELECT litefs_wait('%s', 1)" % other))
+        self.assertIn("has not been at " + other, replica.error("sql", "c", "SELECT litefs_wait('%s', 1)" % other))
 
     def test_a_refused_write_tells_who_takes_it(self):
         primary, replica = self.start_pair()

@@ -92,6 +92,31 @@ TEST_CASE("guests of a replica read, are refused as writers, and follow on when 
   pair.stop();
 }
 
+// SQLite holds the database's EXCLUSIVE lock then, for which the node that starts in the same process waits.
+TEST_CASE("the last connection to a replica's database closes while its process takes the node over") {
+  for (const bool killed : {true, false}) {
+    CAPTURE(killed);
+    TempDir dir;
+    LinkedPair pair(dir.path());
+    pair.primary().sql("w", "db", std::string("PRAGMA journal_mode=WAL; ") + kTable);
+    pair.replica().wait("db", pair.primary().position("db"));
+    for (int round = 0; round < 4; ++round) {
+      CAPTURE(round);
+      std::unique_ptr<LinkedNode> guest = pair.guest("replica", "2");
+      for (LinkedNode* node : {&pair.replica(), guest.get()}) node->sql("r", "db", "SELECT count(*) FROM t");
+      killed ? pair.replica().kill9() : pair.replica().stop();
+      guest->command("close r");
+      CHECK(guest->log().find("cannot be read") == std::string::npos);
+      pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES(1)");
+      guest->wait("db", pair.primary().position("db"));
+      CHECK(guest->value("r", "db", "SELECT count(*) FROM t") == std::to_string(round + 1));
+      guest->stop();
+      pair.restart_replica();
+    }
+    pair.stop();
+  }
+}
+
 TEST_CASE("a guest takes the node over when its host ends, with its connections as they are") {
   for (const std::string mode : {"WAL", "DELETE", "PERSIST"}) {
     for (const bool killed : {true, false}) {

@@ -1,5 +1,6 @@
 // Two applications with a node each, which replicate to each other over real sockets.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <litefs/litefs.h>
 #include <sqlite3.h>
 #include <unistd.h>
 
@@ -48,6 +49,39 @@ TEST_CASE("a writer on a replica is told at once that it is read-only, and where
   pair.replica().sql("r", "db", "PRAGMA wal_checkpoint; SELECT * FROM t");
   pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES(1)");
   pair.check_same("db");
+  pair.stop();
+}
+
+TEST_CASE("a commit that a restored backup has lost is not waited for as if it were there") {
+  TempDir dir;
+  LinkedPair pair(dir.path());
+  pair.primary().sql("w", "db", "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+  const std::string kept = pair.primary().position("db");
+  pair.replica().wait("db", kept);
+  pair.stop();
+  const std::string data = dir.file("primary/data"), backup = dir.file("backup");
+  std::filesystem::copy(data, backup, std::filesystem::copy_options::recursive);
+
+  pair.restart_primary();
+  pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES('lost')");
+  const std::string lost = pair.primary().position("db");
+  pair.primary().stop();
+  std::filesystem::remove_all(data);
+  std::filesystem::rename(backup, data);
+
+  pair.restart_primary();
+  pair.restart_replica();
+  const std::string any_epoch = "0" + lost.substr(lost.find(' '));
+  for (int i = 0; i < 3; ++i) {
+    pair.primary().sql("w", "db", "INSERT INTO t(v) VALUES('other')");
+    pair.check_same("db");
+    for (LinkedNode* node : {&pair.primary(), &pair.replica()}) {
+      for (const std::string& position : {lost, any_epoch}) {
+        CHECK(node->try_command("wait db " + position + " 60000").error == LITEFS_DIVERGED);
+      }
+      node->wait("db", kept);
+    }
+  }
   pair.stop();
 }
 

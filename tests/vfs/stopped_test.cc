@@ -56,6 +56,40 @@ TEST_CASE("while the process that runs the node is stopped nothing is waited for
   pair.stop();
 }
 
+TEST_CASE(
+    "a process that has not asked its new host anything does not wait for it where another's lock is in the way") {
+  for (const std::string mode : {"WAL", "DELETE"}) {
+    CAPTURE(mode);
+    TempDir dir;
+    LinkedPair pair(dir.path());
+    pair.primary().sql("w", "db", "PRAGMA journal_mode=" + mode + "; CREATE TABLE t(id INTEGER PRIMARY KEY, v)");
+    std::unique_ptr<LinkedNode> first = pair.guest("primary", "first"), second = pair.guest("primary", "second");
+    for (LinkedNode* node : {first.get(), second.get()}) {
+      node->sql("c", "db", "PRAGMA busy_timeout=3000; INSERT INTO t(v) VALUES(1)");
+    }
+    pair.primary().kill9();
+    static_cast<void>(first->position("db"));  // as soon as there is a host
+    const bool hosts =
+        read_text_file(dir.file("primary/data/lock")).starts_with(std::to_string(first->process().pid()));
+    LinkedNode& host = hosts ? *first : *second;
+    LinkedNode& guest = hosts ? *second : *first;
+    host.sql("c", "db", "BEGIN IMMEDIATE; INSERT INTO t(v) VALUES(2)");
+    static_cast<void>(guest.log());
+    host.process().signal(SIGSTOP);
+    CHECK(guest.try_command("sql c db INSERT INTO t(v) VALUES(3)").error == SQLITE_BUSY);
+    CHECK(guest.log() == "");
+    host.process().signal(SIGCONT);
+    host.sql("c", "db", "COMMIT");
+    guest.sql("c", "db", "INSERT INTO t(v) VALUES(3)");
+    CHECK(guest.value("c", "db", "SELECT count(*) FROM t") == "4");
+    pair.replica().wait("db", guest.position("db"));
+    CHECK(pair.replica().content("db") == guest.content("db"));
+    first->stop();
+    second->stop();
+    pair.replica().stop();
+  }
+}
+
 TEST_CASE("a commit that waits for a stopped process goes on when that one is killed after long") {
   TempDir dir;
   LinkedPair pair(dir.path());

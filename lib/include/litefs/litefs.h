@@ -307,14 +307,16 @@ LITEFS_API int litefs_get_position(litefs_node *node, const char *database, lite
 
 /** @brief Sleeps until a database has reached a position.
  *
- * It is enough that the database is there or further on.
+ * It is enough that the database has been there and is further on. One that is as far, or further, and has not been
+ * there has another history, as after a primary that died before it had sent its last commits or lost them in a power
+ * cut: that is an error. Of a position from before the node's change log it cannot be told.
  *
  * @param database  its name. It need not exist yet.
  * @param position  what to wait for. With epoch 0 the TXID alone counts; with checksum 0 it is not compared. So
  * {0, 1, 0} is until the database exists and has content.
  * @param timeout_ms  how long at most; 0 only asks.
- * Errors: LITEFS_TIMED_OUT; LITEFS_DIVERGED: the database is there, with another checksum; LITEFS_IO: it is stopped;
- * LITEFS_INVALID, LITEFS_FORKED.
+ * Errors: LITEFS_TIMED_OUT; LITEFS_DIVERGED: the database has another history; on a replica until it has caught up
+ * with its primary's; LITEFS_IO: it is stopped; LITEFS_INVALID, LITEFS_FORKED.
  * Threads: any. The node must not be closed meanwhile.
  */
 LITEFS_API int litefs_wait_position(litefs_node *node, const char *database, const litefs_position *position,
