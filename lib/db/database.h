@@ -492,6 +492,8 @@ class Database : public std::enable_shared_from_this<Database> {
   Status play_back_hot_journal() REQUIRES(mutex_);
   Result<bool> committed_with_others() REQUIRES(mutex_);
   Result<bool> recover_interrupted() REQUIRES(mutex_);
+  Result<bool> journal_came_back() REQUIRES(mutex_);
+  Result<bool> has_pages_of(RecordReader& record) REQUIRES(mutex_);
   Result<bool> at_last_record(const PageSet& pages) REQUIRES(mutex_);
   Result<std::optional<DatabaseHeader>> read_file_header() REQUIRES(mutex_);
   Result<std::optional<DatabaseHeader>> read_header() REQUIRES(mutex_);

@@ -120,6 +120,39 @@ Result<bool> Database::recover_interrupted() {
   return true;
 }
 
+// After a power cut, which can bring a journal back that SQLite had removed: whether the files are what the log ends
+// with, by that journal's transaction. To roll it back would leave a state that the log does not know, as free pages
+// that it took into use are not in the journal.
+Result<bool> Database::journal_came_back() {
+  if (!log_->last() || !TRY(super_journal()).empty() || TRY(env_.files.exists(paths_.wal()))) return false;
+  std::optional<JournalIndex> journal = TRY(open_journal());
+  if (!journal || TRY(transaction_undone())) return false;
+  Result<OnDisk> disk = look_at_files();
+  if (!disk.ok() || !disk.value().file_exists) return false;  // torn, perhaps
+  std::unique_ptr<LogCursor> last = TRY(last_entry());
+  RecordReader record = TRY(RecordReader::open(last->record()));
+  const uint32_t page_size = disk.value().page_size;
+  if (record.header().page_size != page_size || journal->header().page_size != page_size ||
+      record.header().size_after != disk.value().size_pages) {
+    return false;
+  }
+  // Before all of a large file is read.
+  if (!TRY(has_pages_of(record))) return false;
+  return TRY(rehash(disk.value())) == last->info().position.checksum;
+}
+
+// Of file_.
+Result<bool> Database::has_pages_of(RecordReader& record) {
+  Bytes page(record.header().page_size);
+  for (;;) {
+    std::optional<EncodedPage> recorded = TRY(record.next());
+    if (!recorded) return true;
+    TRY(read_file_page(recorded->pgno, page));
+    if (recorded->pgno == 1) mask_local_bytes(page);
+    if (page_hash(recorded->pgno, page) != recorded->hash) return false;
+  }
+}
+
 // The log's last entry, if it is the captured state.
 Result<std::unique_ptr<LogCursor>> Database::last_record() {
   std::optional<LogEntryInfo> last = log_->last();

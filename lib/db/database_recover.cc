@@ -99,7 +99,8 @@ Status Database::recover_files() {
   TRY(finish_planned_file_change());
   if (same_boot) same_boot = TRY(sums_follow_log());
   if (TRY(env_.files.exists(paths_.journal()))) {
-    bool recovered = same_boot && !control_->state().applied_last && TRY(recover_interrupted());
+    bool recovered = false;
+    if (!control_->state().applied_last) recovered = same_boot ? TRY(recover_interrupted()) : TRY(journal_came_back());
     if (!recovered) TRY(play_back_hot_journal());
     TRY(env_.files.remove_if_there(paths_.journal()));
   }

@@ -77,7 +77,7 @@ TEST_CASE("a commit that a restored backup has lost is not waited for as if it w
     pair.check_same("db");
     for (LinkedNode* node : {&pair.primary(), &pair.replica()}) {
       for (const std::string& position : {lost, any_epoch}) {
-        CHECK(node->try_command("wait db " + position + " 60000").error == LITEFS_DIVERGED);
+        CHECK(node->try_command("wait db " + position + " 100").error == LITEFS_DIVERGED);
       }
       node->wait("db", kept);
     }

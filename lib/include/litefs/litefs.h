@@ -315,8 +315,8 @@ LITEFS_API int litefs_get_position(litefs_node *node, const char *database, lite
  * @param position  what to wait for. With epoch 0 the TXID alone counts; with checksum 0 it is not compared. So
  * {0, 1, 0} is until the database exists and has content.
  * @param timeout_ms  how long at most; 0 only asks.
- * Errors: LITEFS_TIMED_OUT; LITEFS_DIVERGED: the database has another history; on a replica until it has caught up
- * with its primary's; LITEFS_IO: it is stopped; LITEFS_INVALID, LITEFS_FORKED.
+ * Errors: LITEFS_TIMED_OUT; LITEFS_DIVERGED: the database has another history, on a replica still at the
+ * deadline; LITEFS_IO: it is stopped; LITEFS_INVALID, LITEFS_FORKED.
  * Threads: any. The node must not be closed meanwhile.
  */
 LITEFS_API int litefs_wait_position(litefs_node *node, const char *database, const litefs_position *position,
