@@ -160,7 +160,8 @@ class ChangeLog {
   virtual std::optional<LogEntryInfo> last() const = 0;
   // The position before the oldest entry that can be read; nothing when the log is empty.
   virtual Result<std::optional<Position>> oldest_before() = 0;
-  // The entry that holds a TXID; nothing when there is none. Takes as long as read_after().
+  // The entry that holds a TXID; nothing when there is none. Takes as long as read_after(). Beside a cut, clear() or
+  // trim() it may also be kNotFound or kCorrupt, or one that is cut.
   virtual Result<std::optional<LogEntryInfo>> find(TxId txid) = 0;
   virtual LogEnd end() const = 0;
   virtual uint64_t size_bytes() const = 0;

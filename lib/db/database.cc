@@ -301,11 +301,17 @@ Result<bool> Database::was_at(const Position& position) {
   return past_.has(position);
 }
 
-Result<bool> Database::stood_elsewhere(const Position& position) {
-  MutexLock lock(mutex_);
-  TRY(usable());
-  const std::optional<LogEntryInfo> entry = TRY(log_->find(position.txid));
-  return entry && entry->position.txid == position.txid && entry->position.checksum != position.checksum;
+bool Database::stood_elsewhere(const Position& position) {
+  std::shared_ptr<ChangeLog> log;
+  {
+    MutexLock lock(status_mutex_);
+    log = log_to_read_;
+  }
+  if (!log) return false;
+  // While it is cut or trimmed an entry may be in the way of it.
+  const Result<std::optional<LogEntryInfo>> entry = log->find(position.txid);
+  return entry.ok() && entry.value() && entry.value()->position.txid == position.txid &&
+         entry.value()->position.checksum != position.checksum;
 }
 
 // What comes next does not continue this history.

@@ -317,9 +317,9 @@ class Database : public std::enable_shared_from_this<Database> {
   Result<std::optional<Position>> oldest_in_log();
   // Whether it is known that this database once stood there, though its log does not reach back any more.
   Result<bool> was_at(const Position& position);
-  // Whether the log tells that this database, with this TXID, stood elsewhere. Epochs are not compared. Takes the
-  // reading of a segment's envelopes.
-  Result<bool> stood_elsewhere(const Position& position);
+  // Whether the log tells that this database, with this TXID, stood elsewhere. Epochs are not compared. It waits for
+  // nobody, and takes the reading of a segment's envelopes.
+  bool stood_elsewhere(const Position& position);
   DatabaseId id();
   // For a copy of its pages (db/page_copier.h). settle(): decides which images are the captured
   // ones; the others are read anew, one after the other, up to the first that does not agree all
@@ -491,8 +491,10 @@ class Database : public std::enable_shared_from_this<Database> {
   Status recover_files() REQUIRES(mutex_);
   Status play_back_hot_journal() REQUIRES(mutex_);
   Result<bool> committed_with_others() REQUIRES(mutex_);
+  Epoch last_epoch() REQUIRES(mutex_);
   Result<bool> recover_interrupted() REQUIRES(mutex_);
   Result<bool> journal_came_back() REQUIRES(mutex_);
+  Result<bool> files_end_with_log() REQUIRES(mutex_);
   Result<bool> has_pages_of(RecordReader& record) REQUIRES(mutex_);
   Result<bool> at_last_record(const PageSet& pages) REQUIRES(mutex_);
   Result<std::optional<DatabaseHeader>> read_file_header() REQUIRES(mutex_);
@@ -548,6 +550,7 @@ class Database : public std::enable_shared_from_this<Database> {
   // -- repair (database_repair.cc)
   Status open_log(std::optional<LogEnd> known_end) REQUIRES(mutex_);
   Status put_log_aside(const std::string& why) REQUIRES(mutex_);
+  void take_log(std::unique_ptr<ChangeLog> log) REQUIRES(mutex_);
   Status rebuild_control() REQUIRES(mutex_);
   Status control_from_log() REQUIRES(mutex_);
   Status log_meets_files() REQUIRES(mutex_);
@@ -624,7 +627,7 @@ class Database : public std::enable_shared_from_this<Database> {
   Epoch start_epoch_ GUARDED_BY(mutex_);  // of start_primary(), which may have failed
   std::unique_ptr<Control> control_ GUARDED_BY(mutex_);
   std::unique_ptr<PageSums> sums_ GUARDED_BY(mutex_);
-  std::unique_ptr<ChangeLog> log_ GUARDED_BY(mutex_);
+  std::shared_ptr<ChangeLog> log_ GUARDED_BY(mutex_);
   PastPositions past_ GUARDED_BY(mutex_);
   PageCodec codec_ GUARDED_BY(mutex_);
 
@@ -673,6 +676,7 @@ class Database : public std::enable_shared_from_this<Database> {
   Mutex status_mutex_;
   DatabaseInfo info_ GUARDED_BY(status_mutex_);
   std::unordered_map<uint64_t, TxId> log_holds_ GUARDED_BY(status_mutex_);
+  std::shared_ptr<ChangeLog> log_to_read_ GUARDED_BY(status_mutex_);  // log_, for what waits for nobody
 };
 
 }  // namespace litefs

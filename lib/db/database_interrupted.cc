@@ -122,23 +122,27 @@ Result<bool> Database::recover_interrupted() {
 
 // After a power cut, which can bring a journal back that SQLite had removed: whether the files are what the log ends
 // with, by that journal's transaction. To roll it back would leave a state that the log does not know, as free pages
-// that it took into use are not in the journal.
+// that it took into use are not in the journal. Of several databases it is in all logs (Store::settle_groups), and in
+// all files, as SQLite syncs them before.
 Result<bool> Database::journal_came_back() {
-  if (!log_->last() || !TRY(super_journal()).empty() || TRY(env_.files.exists(paths_.wal()))) return false;
+  Result<bool> came_back = files_end_with_log();
+  if (came_back.ok() || came_back.error().code() == ErrorCode::kIo) return came_back;
+  return false;  // torn files, perhaps, which the journal mends
+}
+
+Result<bool> Database::files_end_with_log() {
+  if (!log_->last() || TRY(env_.files.exists(paths_.wal()))) return false;
+  const OnDisk disk = TRY(look_at_files());
+  if (!disk.file_exists) return false;
   std::optional<JournalIndex> journal = TRY(open_journal());
-  if (!journal || TRY(transaction_undone())) return false;
-  Result<OnDisk> disk = look_at_files();
-  if (!disk.ok() || !disk.value().file_exists) return false;  // torn, perhaps
+  if (!journal || journal->header().page_size != disk.page_size) return false;
+  if (journal->header().original_size == disk.size_pages && TRY(transaction_undone())) return false;
   std::unique_ptr<LogCursor> last = TRY(last_entry());
   RecordReader record = TRY(RecordReader::open(last->record()));
-  const uint32_t page_size = disk.value().page_size;
-  if (record.header().page_size != page_size || journal->header().page_size != page_size ||
-      record.header().size_after != disk.value().size_pages) {
-    return false;
-  }
+  if (record.header().page_size != disk.page_size || record.header().size_after != disk.size_pages) return false;
   // Before all of a large file is read.
   if (!TRY(has_pages_of(record))) return false;
-  return TRY(rehash(disk.value())) == last->info().position.checksum;
+  return TRY(rehash(disk)) == last->info().position.checksum;
 }
 
 // Of file_.

@@ -81,8 +81,7 @@ Status Database::start_live_primary(Epoch epoch) {
   behind_log_ = false;
   start_epoch_ = epoch;
   TRY(check_live(false));
-  // What was committed before this start belongs to the epoch in which it was written.
-  epoch_ = control_->state().current.position.epoch;
+  epoch_ = last_epoch();
   if (!TRY(sums_follow_log())) return not_live("its change log does not continue the state of its control file");
   started_ = true;
   set_state(DatabaseState::kReady, "");

@@ -16,14 +16,20 @@ namespace {
 constexpr Pgno kProgressPages = 4096;
 }
 
+// What was committed before a start belongs to the epoch in which it was written. Control may be behind the log.
+Epoch Database::last_epoch() {
+  const Epoch epoch = control_->state().current.position.epoch;
+  const std::optional<LogEntryInfo> last = log_->last();
+  return last ? std::max(epoch, last->position.epoch) : epoch;
+}
+
 Status Database::start_primary(Epoch epoch) {
   MutexLock lock(mutex_);
   if (started_) return {};
   CHECK(fenced_off_);
   is_replica_ = false;
   start_epoch_ = epoch;
-  // What was committed before this start belongs to the epoch in which it was written.
-  epoch_ = control_->state().current.position.epoch;
+  epoch_ = last_epoch();
   behind_log_ = control_->state().applied_last;  // until all of the log is in the files
   TRY(recover_files());
   const bool rollback_mode = in_rollback_mode();
@@ -53,7 +59,7 @@ Status Database::start_replica() {
   if (started_) return {};
   CHECK(fenced_off_);
   is_replica_ = false;  // leftovers of a time as a primary are captured first
-  epoch_ = control_->state().current.position.epoch;
+  epoch_ = last_epoch();
   if (control_rebuilt_) {
     // What the log does not know is no transaction of a replica's.
     ControlState state = control_->state();
@@ -299,7 +305,11 @@ Result<Checksum> Database::rehash(const OnDisk& disk) {
 Status Database::recover_captured(const OnDisk& disk, bool trusted) {
   const ControlPoint current = control_->state().current;
   if (!trusted && current.size_pages != 0) return recover_by_content(disk);
-  if (current.size_pages == 0) return adopt_content(disk);
+  if (current.size_pages == 0) {
+    // Control can be as it was before the first record.
+    const std::optional<LogEntryInfo> last = log_->last();
+    return last && current.position.before(last->position) ? recover_by_content(disk) : adopt_content(disk);
+  }
   const bool has_frames = disk.end.frame != 0;
   if (!has_frames && current.anchor == WalAnchor()) {
     if (at_rest_as_noted()) return {};

@@ -15,7 +15,7 @@ Status Database::open_log(std::optional<LogEnd> known_end) {
   options.segment_bytes = env_.segment_bytes;
   Result<std::unique_ptr<ChangeLog>> opened = ChangeLog::open(env_.files, paths_.log(), options, known_end, env_.log);
   if (opened.ok()) {
-    log_ = std::move(opened).value();
+    take_log(std::move(opened).value());
     return {};
   }
   if (opened.error().code() != ErrorCode::kCorrupt) return opened.error();
@@ -24,7 +24,7 @@ Status Database::open_log(std::optional<LogEnd> known_end) {
 
 Status Database::put_log_aside(const std::string& why) {
   apply_cursor_.reset();
-  log_.reset();
+  take_log(nullptr);
   TRY(env_.files.make_directories(paths_.lost()));
   const std::string aside = paths_.lost() + "/log-" + hex16(env_.random.nonzero_u64());
   TRY(env_.files.rename(paths_.log(), aside));
@@ -33,8 +33,14 @@ Status Database::put_log_aside(const std::string& why) {
   env_.log.error("change log put aside, a new one begins").kv("database", name()).kv("why", why).kv("directory", aside);
   ChangeLogOptions options;
   options.segment_bytes = env_.segment_bytes;
-  log_ = TRY(ChangeLog::open(env_.files, paths_.log(), options, std::nullopt, env_.log));
+  take_log(TRY(ChangeLog::open(env_.files, paths_.log(), options, std::nullopt, env_.log)));
   return {};
+}
+
+void Database::take_log(std::unique_ptr<ChangeLog> log) {
+  log_ = std::move(log);
+  MutexLock lock(status_mutex_);
+  log_to_read_ = log_;
 }
 
 // Where control is lost: as it would have been after the log's last record. No boot is noted, so that the content

@@ -303,9 +303,10 @@ bool Member::wait_closing(std::chrono::milliseconds pause) {
   return closing_;
 }
 
-std::unique_ptr<DatabaseDoor> Member::make_door(const Seat& seat, const std::string& name) {
+std::unique_ptr<DatabaseDoor> Member::make_door(const Seat& seat, const std::string& name,
+                                                std::shared_ptr<const std::atomic<int>> index_users) {
   if (seat.node) return std::make_unique<LocalDoor>(*seat.node, name, LocalDoor::For::kThisProcess);
-  return std::make_unique<RemoteDoor>(seat.link, files_, root_, name);
+  return std::make_unique<RemoteDoor>(seat.link, files_, root_, name, std::move(index_users));
 }
 
 // ---- questions ----

@@ -1,9 +1,9 @@
 // A process's membership in a data directory: it runs the node (the host), or is a guest of the process that does.
 //
 // Who opens a data directory whose node runs in another process becomes its guest. When a guest finds that the host has
-// ended, in whatever way, it becomes the host; of several one does, and the others are its guests. Connections stay open
-// meanwhile: what they ask for waits, up to kHostMax, and then fails as a full disk would, so that SQLite takes the
-// transaction back. Commits in the WAL do not wait: they are captured by the next host.
+// ended, in whatever way, it becomes the host; of several one does, and the others are its guests. Connections stay
+// open meanwhile: what they ask for waits, up to kHostMax, and then fails as a full disk would, so that SQLite takes
+// the transaction back. Commits in the WAL do not wait: they are captured by the next host.
 //
 // DATA/lock has two locks (node_file.h): who runs the node, and (shared) who attends, host and guests, so that a node
 // that starts knows whether others have the databases open.
@@ -103,7 +103,8 @@ class Member final : private InProcessNode::Listener {
   std::shared_ptr<GuestServer> server();
   template <class Ask>
   auto ask(const Ask& ask) -> decltype(ask(Seat()));
-  std::unique_ptr<DatabaseDoor> make_door(const Seat& seat, const std::string& name);
+  std::unique_ptr<DatabaseDoor> make_door(const Seat& seat, const std::string& name,
+                                          std::shared_ptr<const std::atomic<int>> index_users);
 
   // InProcessNode::Listener
   void role_changed() override;
@@ -117,7 +118,7 @@ class Member final : private InProcessNode::Listener {
   LateClosingFiles files_{*real_files_};
   std::string root_;
   std::optional<std::pair<uint64_t, uint64_t>> directory_;  // device, inode
-  std::unique_ptr<File> attending_;  // DATA/lock, with the shared lock
+  std::unique_ptr<File> attending_;                         // DATA/lock, with the shared lock
 
   Mutex mutex_;
   CondVar changed_ GUARDED_BY(mutex_);
@@ -128,7 +129,7 @@ class Member final : private InProcessNode::Listener {
   std::shared_ptr<GuestServer> server_ GUARDED_BY(mutex_);  // a host's
   std::atomic<bool> follows_{false};
   std::map<std::string, Position> told_;  // thread_'s own
-  std::thread thread_;  // a guest's
+  std::thread thread_;                    // a guest's
 };
 
 }  // namespace litefs

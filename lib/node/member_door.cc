@@ -7,7 +7,7 @@ namespace litefs {
 std::shared_ptr<DatabaseDoor> MemberDoor::door_of(const Member::Seat& seat) {
   MutexLock lock(mutex_);
   if (door_ && seat_ == seat.number) return door_;
-  std::shared_ptr<DatabaseDoor> door = member_.make_door(seat, name_);
+  std::shared_ptr<DatabaseDoor> door = member_.make_door(seat, name_, index_users_);
   // Else its host has ended meanwhile, as who asks it will learn.
   if (seat.number > seat_) {
     door_ = door;
@@ -51,16 +51,14 @@ Result<MemberDoor::Current> MemberDoor::current(std::chrono::steady_clock::time_
 // What a host was told of that has ended.
 Status MemberDoor::repeat(DatabaseDoor& door) {
   bool opened, wal_opened;
-  int index_users;
   {
     MutexLock lock(mutex_);
     opened = opened_;
     wal_opened = wal_opened_;
-    index_users = index_users_;
   }
   if (opened) TRY(door.opened_before());
   if (wal_opened) TRY(door.wal_opened());
-  for (int i = 0; i < index_users; ++i) TRY(door.index_mapped());
+  if (*index_users_ > 0) TRY(door.index_mapped());
   return {};
 }
 
@@ -103,20 +101,23 @@ Status MemberDoor::wal_opened() {
 }
 
 Status MemberDoor::index_mapped() {
-  TRY(ask([](DatabaseDoor& door) { return door.index_mapped(); }));
-  MutexLock lock(mutex_);
-  ++index_users_;
-  return {};
+  ++*index_users_;
+  Status told = ask([](DatabaseDoor& door) { return door.index_mapped(); });
+  if (!told.ok()) --*index_users_;
+  return told;
 }
 
 Status MemberDoor::index_unmapped() {
+  --*index_users_;
+  std::shared_ptr<DatabaseDoor> door;
   {
     MutexLock lock(mutex_);
-    --index_users_;
+    if (told_ == seat_) door = door_;
   }
+  if (!door) return {};
+  Status told = door->index_unmapped();
   // The next host finds by itself that it is not in use.
-  std::shared_ptr<DatabaseDoor> door = now();
-  return door ? door->index_unmapped() : Status();
+  return !told.ok() && told.error().code() == ErrorCode::kCancelled ? Status() : told;
 }
 
 Status MemberDoor::before_index_unlink() {

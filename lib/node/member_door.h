@@ -6,6 +6,7 @@
 // Thread rule: any thread. Nothing is asked under mutex_.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -55,6 +56,7 @@ class MemberDoor final : public DatabaseDoor {
 
   Member& member_;
   const std::string name_;
+  const std::shared_ptr<std::atomic<int>> index_users_ = std::make_shared<std::atomic<int>>(0);
 
   Mutex telling_;  // held while a host is told
 
@@ -64,7 +66,6 @@ class MemberDoor final : public DatabaseDoor {
   uint64_t told_ GUARDED_BY(mutex_) = 0;  // the last seat that was told
   bool opened_ GUARDED_BY(mutex_) = false;
   bool wal_opened_ GUARDED_BY(mutex_) = false;
-  int index_users_ GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace litefs

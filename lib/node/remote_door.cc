@@ -43,12 +43,11 @@ Status RemoteDoor::open(bool create) { return ask(GuestOperation::kOpen, FileKin
 Status RemoteDoor::wal_opened() { return is_primary() ? ask(GuestOperation::kWalOpened, FileKind::kWal) : Status(); }
 
 Status RemoteDoor::index_mapped() {
-  ++index_users_;
   return is_primary() ? ask(GuestOperation::kIndexMapped, FileKind::kShm) : Status();
 }
 
 Status RemoteDoor::index_unmapped() {
-  if (--index_users_ > 0 || !is_primary()) return {};
+  if (*index_users_ > 0 || !is_primary()) return {};
   return ask(GuestOperation::kIndexUnmapped, FileKind::kShm);
 }
 
@@ -107,7 +106,7 @@ Result<bool> RemoteDoor::before_sync(FileKind kind) {
   if (!is_primary() || kind == FileKind::kSuperJournal) return false;
   synced_ = true;
   // Of a WAL without an index the host follows what is in the file, and must know what a sync has settled.
-  if (kind == FileKind::kWal && index_users_ == 0) {
+  if (kind == FileKind::kWal && *index_users_ == 0) {
     return ask_to_do(GuestOperation::kWalSync, FileName{name_, kind}, Detail{});
   }
   // In WAL mode, where a checkpoint syncs it; in the others the transaction's end tells.

@@ -16,12 +16,14 @@ namespace litefs {
 
 class RemoteDoor final : public DatabaseDoor {
  public:
-  // `root`: DATA/db.
-  RemoteDoor(std::shared_ptr<GuestLink> link, FileSystem& files, const std::string& root, const std::string& name)
+  // `root`: DATA/db. `index_users`: of the database, in this process; they may have been before this host.
+  RemoteDoor(std::shared_ptr<GuestLink> link, FileSystem& files, const std::string& root, const std::string& name,
+             std::shared_ptr<const std::atomic<int>> index_users)
       : link_(std::move(link)),
         files_(files),
         name_(name),
-        journal_path_(root + "/" + FileName{name, FileKind::kJournal}.text()) {}
+        journal_path_(root + "/" + FileName{name, FileKind::kJournal}.text()),
+        index_users_(std::move(index_users)) {}
 
   bool is_primary() { return link_->role() == NodeRole::kPrimary; }
   Error read_only();
@@ -61,11 +63,11 @@ class RemoteDoor final : public DatabaseDoor {
   FileSystem& files_;
   const std::string name_;
   const std::string journal_path_;
+  const std::shared_ptr<const std::atomic<int>> index_users_;
   // A host that is new has to be told and asked, whatever the one before was.
   std::atomic<bool> synced_{true};           // files have been, and the host has not been told
   std::atomic<bool> checkpoint_asks_{true};  // a checkpoint has begun, and the host has not been asked
   std::atomic<bool> journal_active_{false};  // this process has begun one
-  std::atomic<int> index_users_{0};          // of this process
 };
 
 }  // namespace litefs

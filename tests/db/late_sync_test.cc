@@ -2,7 +2,6 @@
 #include <filesystem>
 
 #include "db/capture_vfs.h"
-#include "db/control.h"
 #include "db/log_replay.h"
 #include "faulty_file_system.h"
 #include "node_fixture.h"
@@ -80,14 +79,6 @@ struct Cut {
   bool sums = false;
   bool control = false;
 };
-
-void put_on_another_boot(const std::string& control_path) {
-  auto files = posix_file_system();
-  std::unique_ptr<Control> control = std::move(Control::open(*files, control_path)).value();
-  ControlState state = control->state();
-  state.boot = state.boot ^ 1;
-  control->store(state);
-}
 
 void power_fails(Story& story, const std::string& synced, const Cut& cut) {
   story.vfs.die();

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "db/control.h"
 #include "db/store.h"
 #include "shell.h"
 #include "sqlite/header.h"
@@ -124,5 +125,14 @@ class TestNode : private DatabaseObserver, private LockDoors {
   std::unique_ptr<Store> store_;
   std::deque<CapturedBatch> batches_;
 };
+
+// As if the machine had been started again since.
+inline void put_on_another_boot(const std::string& control_path) {
+  auto files = posix_file_system();
+  std::unique_ptr<Control> control = std::move(Control::open(*files, control_path)).value();
+  ControlState state = control->state();
+  state.boot = state.boot ^ 1;
+  control->store(state);
+}
 
 }  // namespace litefs::test

@@ -517,6 +517,8 @@ struct Attached {
     exec("PRAGMA cache_size=5; PRAGMA journal_mode=" + mode);
     exec("ATTACH '" + node.file("b.db") + "' AS b; PRAGMA b.journal_mode=" + mode);
     int committed = 0;
+    // Free pages in one of them, which SQLite does not journal when it takes them into use.
+    exec("CREATE TABLE main.gone(v); INSERT INTO main.gone VALUES(randomblob(99000)); DELETE FROM main.gone");
     if (exec("CREATE TABLE IF NOT EXISTS main.count(n, v); CREATE TABLE IF NOT EXISTS b.count(n, v)") &&
         exec("INSERT INTO main.count SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM main.count);"
              "INSERT INTO b.count SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM b.count)")) {
@@ -563,17 +565,23 @@ TEST_CASE("a transaction over attached databases that was reported committed is 
       bool of_application;
       uint64_t n;
       bool after;
+      bool of_machine;
     };
     std::vector<End> ends;
     for (bool after : {false, true}) {
-      for (uint64_t n : spread(application, number("LITEFS_DEATHS", 150) / 4)) ends.push_back({true, n, after});
-      for (uint64_t n : spread(capture, number("LITEFS_DEATHS", 150))) ends.push_back({false, n, after});
+      for (bool of_machine : {false, true}) {
+        for (uint64_t n : spread(application, number("LITEFS_DEATHS", 150) / 4)) {
+          ends.push_back({true, n, after, of_machine});
+        }
+        for (uint64_t n : spread(capture, number("LITEFS_DEATHS", 150))) ends.push_back({false, n, after, of_machine});
+      }
     }
     for (const End& end : ends) {
       CAPTURE(mode);
       CAPTURE(end.of_application);
       CAPTURE(end.n);
       CAPTURE(end.after);
+      CAPTURE(end.of_machine);
       Attached story;
       if (end.of_application) {
         story.vfs.plan({.kill_at = end.n, .after = end.after});
@@ -585,6 +593,10 @@ TEST_CASE("a transaction over attached databases that was reported committed is 
       story.vfs.set_databases(nullptr);
       story.vfs.set_group(nullptr);
       story.dbs.clear();
+      for (const char* name : {"a.db", "b.db"}) {
+        const std::string control = story.dir.path() + "/meta/" + name + "/control";
+        if (end.of_machine && std::filesystem::exists(control)) put_on_another_boot(control);
+      }
       {
         FaultyFileSystem files(*story.real);
         files.plan({.at = 1 + end.n % 13, .action = end.after ? FaultAction::kKillAfter : FaultAction::kKillHalf});
