@@ -268,10 +268,12 @@ bool Database::log_is_short() {
 }
 
 // After another boot: the file is as control noted it, and so are the page sums, which a power cut may have left
-// behind.
+// behind, and the log, which it may have left ahead.
 bool Database::at_rest_with_sums() {
   const ControlPoint& current = control_->state().current;
-  if (log_is_short() || !at_rest_as_noted()) return false;
+  const std::optional<LogEntryInfo> last = log_->last();
+  if (last && last->position != current.position) return false;
+  if (!at_rest_as_noted()) return false;
   if (sums_->combined(current.size_pages) != current.position.checksum) return false;
   sums_->shrink(current.size_pages);
   return true;

@@ -172,6 +172,46 @@ TEST_CASE("a journal that a power cut brings back is rolled back where the log l
   }
 }
 
+TEST_CASE("what a power cut takes back to the last clean stop is behind the log") {
+  for (const bool sums : {true, false}) {
+    CAPTURE(sums);
+    TempDir dir;
+    TestNode node(dir.path());
+    std::shared_ptr<Database> db = node.start_primary("app.db", 1);
+    Shell(node.file("app.db")).run("PRAGMA journal_mode=WAL; CREATE TABLE t(v); INSERT INTO t VALUES(0);");
+    REQUIRE(db->capture_file().ok());
+    REQUIRE(db->stop().ok());
+    const std::string meta = dir.path() + "/meta/app.db/", kept = dir.path() + "/kept/";
+    std::filesystem::copy(meta, kept);
+    db.reset();
+    node.restart();
+    db = node.start_primary("app.db", 2);
+    Shell shell(node.file("app.db"));
+    for (int i = 0; i < 5; ++i) {
+      shell.run("UPDATE t SET v=v+1;");
+      if (i == 0) REQUIRE(db->tail_opened(false).ok());
+      if (i == 0) REQUIRE(db->tail_opened(true).ok());
+      REQUIRE(db->drain(true).ok());
+    }
+    const Position last = db->position();
+    CHECK(last.epoch.value == 2);
+    shell.kill9();
+    db.reset();
+    const auto over = std::filesystem::copy_options::overwrite_existing;
+    std::filesystem::copy_file(kept + "control", meta + "control", over);
+    if (sums) std::filesystem::copy_file(kept + "sums", meta + "sums", over);
+    put_on_another_boot(meta + "control");
+
+    node.restart();
+    db = node.start_primary("app.db", 3);
+    CHECK(db->position() == last);
+    CHECK(Shell(node.file("app.db")).run("SELECT v FROM t;") == "5");
+    LogReplay replay;
+    REQUIRE(replay.follow(*db) == "");
+    CHECK(replay.difference(node.file("app.db")) == "");
+  }
+}
+
 TEST_CASE("a log that could not be synced later stops the database, before somebody else begins to write") {
   Story story;
   story.commit();

@@ -101,6 +101,7 @@ struct Death {
   bool unseen = false;
   FaultPlan node;              // where the node's own files fail or the process dies
   CaptureVfsPlan application;  // where the application dies, and the node with it
+  bool of_machine = false;     // that is started again
 };
 
 constexpr int kStepsOfALife = 25;
@@ -157,6 +158,8 @@ void live_and_die(const Death& death, int deaths_in_recovery) {
   app.close();
   story.vfs.set_databases(nullptr);
   story.db.reset();
+  const std::string control = story.dir.path() + "/meta/app.db/control";
+  if (death.of_machine && std::filesystem::exists(control)) put_on_another_boot(control);
   std::mt19937_64 random(death.seed + death.node.at + death.application.kill_at);
   const FaultAction how[] = {FaultAction::kKillBefore, FaultAction::kKillHalf, FaultAction::kKillAfter};
   uint64_t most = 40;
@@ -266,6 +269,8 @@ TEST_CASE("death at any operation of the application loses no commit") {
         CAPTURE(n);
         CAPTURE(after);
         CAPTURE(unseen);
+        death.of_machine = n / 2 % 2 == 0;
+        CAPTURE(death.of_machine);
         death.application = {.kill_at = n, .after = after};
         live_and_die(death, static_cast<int>(n % 3));
       }
@@ -281,6 +286,8 @@ TEST_CASE("death at any operation of the capture loses no commit") {
       CAPTURE(death.seed);
       CAPTURE(n);
       CAPTURE(static_cast<int>(action));
+      death.of_machine = n / 2 % 2 == 0;
+      CAPTURE(death.of_machine);
       death.node = {.at = n, .action = action};
       live_and_die(death, static_cast<int>(n % 3));
     }
