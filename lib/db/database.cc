@@ -53,6 +53,7 @@ Status Database::open_own_files() {
   }
   TRY(open_log(known_end));
   TRY(rebuild_control());
+  TRY(take_id_from_log());
   tail_ = std::make_unique<WalTail>(env_.files, env_.clock, paths_);
   publish_status();
   return {};

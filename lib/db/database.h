@@ -492,6 +492,8 @@ class Database : public std::enable_shared_from_this<Database> {
   Status play_back_hot_journal() REQUIRES(mutex_);
   Result<bool> committed_with_others() REQUIRES(mutex_);
   Epoch last_epoch() REQUIRES(mutex_);
+  Result<std::optional<Position>> dropped_since(const Position& position) REQUIRES(mutex_);
+  Status recover_unknown(const OnDisk& disk) REQUIRES(mutex_);
   Result<bool> recover_interrupted() REQUIRES(mutex_);
   Result<bool> journal_came_back() REQUIRES(mutex_);
   Result<bool> files_end_with_log() REQUIRES(mutex_);
@@ -552,6 +554,7 @@ class Database : public std::enable_shared_from_this<Database> {
   Status put_log_aside(const std::string& why) REQUIRES(mutex_);
   void take_log(std::unique_ptr<ChangeLog> log) REQUIRES(mutex_);
   Status rebuild_control() REQUIRES(mutex_);
+  Status take_id_from_log() REQUIRES(mutex_);
   Status control_from_log() REQUIRES(mutex_);
   Status log_meets_files() REQUIRES(mutex_);
   Status salvage(const std::string& why) REQUIRES(mutex_);

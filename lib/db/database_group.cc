@@ -171,7 +171,11 @@ Status Database::cut_group() {
   const Position before{last.before_epoch, TxId{last.txid_first.value - 1}, last.before};
   if (!(state.current.position == before)) {
     state.current.position = before;
-    if (reader.header().flags & RecordHeader::kCreate) state.current.size_pages = 0;
+    if (reader.header().flags & RecordHeader::kCreate) {
+      state.current.size_pages = 0;
+    } else if (state.current.size_pages == 0) {
+      state.current.size_pages = reader.header().size_after;  // control is from before; the content decides
+    }
     state.boot = 0;  // the page sums are those of the record: the content decides
     control_->store(state);
   }

@@ -38,7 +38,7 @@ Status Database::start_primary(Epoch epoch) {
     // The log decides: what it has beyond the files is brought into them (a power cut took the WAL's end).
     TRY(redo_offline());
     // Until an application sets another mode: in the one that it had set.
-    if (rollback_mode) TRY(make_rollback_mode());
+    if (rollback_mode && control_->state().current.size_pages != 0) TRY(make_rollback_mode());
   }
   if (behind_log_) {
     behind_log_ = false;
@@ -114,6 +114,11 @@ Status Database::recover_files() {
   const ControlPoint& current = control_->state().current;
   if (!disk.file_exists) {
     if (current.size_pages == 0) return {};
+    if (std::optional<Position> dropped = TRY(dropped_since(current.position))) {
+      sums_->shrink(0);
+      advance(ControlPoint{*dropped, 0, WalAnchor()});
+      return {};
+    }
     return Error(ErrorCode::kNotFound, paths_.database() + " is gone, but its change log ends with a database of " +
                                            std::to_string(current.size_pages) +
                                            " pages: put the file back, or remove " + paths_.meta() +
@@ -127,6 +132,18 @@ Status Database::recover_files() {
     return recover_applied(disk, trusted && !touched);
   }
   return recover_captured(disk, trusted);
+}
+
+// Where the log has the database removed last, after a position that control has of before that.
+Result<std::optional<Position>> Database::dropped_since(const Position& position) {
+  std::optional<Position> dropped;
+  Result<std::unique_ptr<LogCursor>> cursor = log_->read_after(position);
+  if (!cursor.ok()) return dropped;
+  while (TRY(cursor.value()->next())) {
+    const LogEntryInfo& info = cursor.value()->info();
+    if (TRY(RecordReader::open(cursor.value()->record())).header().size_after == 0) dropped = info.position;
+  }
+  return dropped;
 }
 
 // A rename or removal of the database file that a crash interrupted.
@@ -268,11 +285,11 @@ bool Database::log_is_short() {
 }
 
 // After another boot: the file is as control noted it, and so are the page sums, which a power cut may have left
-// behind, and the log, which it may have left ahead.
+// behind, and the log, which it may have left ahead. (On a replica it may be ahead of the files at any time.)
 bool Database::at_rest_with_sums() {
   const ControlPoint& current = control_->state().current;
   const std::optional<LogEntryInfo> last = log_->last();
-  if (last && last->position != current.position) return false;
+  if (!control_->state().applied_last && last && last->position != current.position) return false;
   if (!at_rest_as_noted()) return false;
   if (sums_->combined(current.size_pages) != current.position.checksum) return false;
   sums_->shrink(current.size_pages);
@@ -307,11 +324,7 @@ Result<Checksum> Database::rehash(const OnDisk& disk) {
 Status Database::recover_captured(const OnDisk& disk, bool trusted) {
   const ControlPoint current = control_->state().current;
   if (!trusted && current.size_pages != 0) return recover_by_content(disk);
-  if (current.size_pages == 0) {
-    // Control can be as it was before the first record.
-    const std::optional<LogEntryInfo> last = log_->last();
-    return last && current.position.before(last->position) ? recover_by_content(disk) : adopt_content(disk);
-  }
+  if (current.size_pages == 0) return recover_unknown(disk);
   const bool has_frames = disk.end.frame != 0;
   if (!has_frames && current.anchor == WalAnchor()) {
     if (at_rest_as_noted()) return {};
@@ -329,6 +342,18 @@ Status Database::recover_captured(const OnDisk& disk, bool trusted) {
   }
   env_.log.warning("the WAL is not the one that was captured; comparing the whole database").kv("database", name());
   return recover_by_content(disk);
+}
+
+// A file where control has none: control is as it was before the first record, or somebody has put it there.
+Status Database::recover_unknown(const OnDisk& disk) {
+  const ControlState& state = control_->state();
+  const std::optional<LogEntryInfo> last = log_->last();
+  if (last && state.current.position.before(last->position) && !state.applied_last) {
+    std::unique_ptr<LogCursor> cursor = TRY(last_entry());
+    if (TRY(RecordReader::open(cursor->record())).header().size_after != 0) return recover_by_content(disk);
+    advance(ControlPoint{last->position, 0, WalAnchor()});
+  }
+  return adopt_content(disk);
 }
 
 // The running checksum after a frame, as the frame itself stores it.

@@ -70,6 +70,17 @@ Status Database::control_from_log() {
   return {};
 }
 
+// A power cut can leave control as it was before the database had its id.
+Status Database::take_id_from_log() {
+  const std::optional<LogEntryInfo> last = log_->last();
+  if (!last || !control_->state().current.position.before(last->position)) return {};
+  std::unique_ptr<LogCursor> cursor = TRY(last_entry());
+  ControlState state = control_->state();
+  state.id = TRY(RecordReader::open(cursor->record())).header().database;
+  if (state.id != control_->state().id) control_->store(state);
+  return {};
+}
+
 // After recovery: a log that neither ends at the position of the files nor leads on from it is another history's, or
 // lacks its end. Nothing could be appended to it.
 Status Database::log_meets_files() {

@@ -80,6 +80,25 @@ struct Cut {
   bool control = false;
 };
 
+// A node's files of a database as they were when a clean stop had brought them to the device.
+class AtRest {
+ public:
+  explicit AtRest(const std::string& directory) : meta_(directory + "/meta/app.db/"), kept_(directory + "/kept/") {
+    std::filesystem::copy(meta_, kept_);
+  }
+  // After a power cut.
+  void put_back(const std::vector<std::string>& files) const {
+    for (const std::string& file : files) {
+      std::filesystem::copy_file(kept_ + file, meta_ + file, std::filesystem::copy_options::overwrite_existing);
+    }
+    put_on_another_boot(meta_ + "control");
+  }
+
+ private:
+  std::string meta_;
+  std::string kept_;
+};
+
 void power_fails(Story& story, const std::string& synced, const Cut& cut) {
   story.vfs.die();
   story.app.reset();
@@ -181,8 +200,7 @@ TEST_CASE("what a power cut takes back to the last clean stop is behind the log"
     Shell(node.file("app.db")).run("PRAGMA journal_mode=WAL; CREATE TABLE t(v); INSERT INTO t VALUES(0);");
     REQUIRE(db->capture_file().ok());
     REQUIRE(db->stop().ok());
-    const std::string meta = dir.path() + "/meta/app.db/", kept = dir.path() + "/kept/";
-    std::filesystem::copy(meta, kept);
+    const AtRest at_rest(dir.path());
     db.reset();
     node.restart();
     db = node.start_primary("app.db", 2);
@@ -197,10 +215,7 @@ TEST_CASE("what a power cut takes back to the last clean stop is behind the log"
     CHECK(last.epoch.value == 2);
     shell.kill9();
     db.reset();
-    const auto over = std::filesystem::copy_options::overwrite_existing;
-    std::filesystem::copy_file(kept + "control", meta + "control", over);
-    if (sums) std::filesystem::copy_file(kept + "sums", meta + "sums", over);
-    put_on_another_boot(meta + "control");
+    at_rest.put_back(sums ? std::vector<std::string>{"control", "sums"} : std::vector<std::string>{"control"});
 
     node.restart();
     db = node.start_primary("app.db", 3);
@@ -209,6 +224,71 @@ TEST_CASE("what a power cut takes back to the last clean stop is behind the log"
     LogReplay replay;
     REQUIRE(replay.follow(*db) == "");
     CHECK(replay.difference(node.file("app.db")) == "");
+  }
+}
+
+TEST_CASE("a database that was begun before a power cut keeps its id") {
+  TempDir dir;
+  TestNode node(dir.path());
+  std::shared_ptr<Database> db = node.start_primary("app.db", 1);
+  REQUIRE(db->stop().ok());
+  const AtRest at_rest(dir.path());
+  db.reset();
+  node.restart();
+  db = node.start_primary("app.db", 2);
+  Shell(node.file("app.db")).run("CREATE TABLE t(v);");
+  REQUIRE(db->capture_file().ok());
+  const DatabaseId id = db->id();
+  const Position last = db->position();
+  CHECK(id.value != 0);
+  CHECK(last.txid.value == 1);
+  db.reset();
+  at_rest.put_back({"control"});
+  node.restart();
+  db = node.start_primary("app.db", 3);
+  CHECK(db->id() == id);
+  CHECK(db->position() == last);
+}
+
+TEST_CASE("a removal that a power cut takes back from the node's own files is in the log") {
+  for (const std::string mode : {"WAL", "DELETE"}) {
+    for (const bool file_back : {false, true}) {
+      CAPTURE(mode);
+      CAPTURE(file_back);
+      TempDir dir;
+      TestNode node(dir.path());
+      const std::string file = node.file("app.db");
+      std::filesystem::create_directories(dir.path() + "/db");
+      Shell(file).run("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(v);");
+      std::shared_ptr<Database> db = node.start_primary("app.db", 1);
+      REQUIRE(db->stop().ok());
+      const AtRest at_rest(dir.path());
+      std::filesystem::copy_file(file, file + ".kept");
+      db.reset();
+      node.restart();
+      db = node.start_primary("app.db", 2);
+      const DatabaseId id = db->id();
+      REQUIRE(db->drop().ok());
+      std::filesystem::remove(file);
+      const Position dropped = db->position();
+      CHECK(dropped.txid.value == 2);
+      db.reset();
+      at_rest.put_back({"control"});
+      if (file_back) std::filesystem::rename(file + ".kept", file);
+
+      for (uint64_t epoch : {3, 4}) {
+        node.restart();
+        db = node.start_primary("app.db", epoch);
+        CHECK(db->position() == dropped);
+        CHECK_FALSE(std::filesystem::exists(file));
+        db.reset();
+      }
+      Shell(file).run("PRAGMA journal_mode=" + mode + "; CREATE TABLE t(v);");
+      node.restart();
+      db = node.start_primary("app.db", 5);
+      CHECK(db->position().txid.value == 3);
+      CHECK(db->id() == id);
+    }
   }
 }
 
